@@ -1,0 +1,50 @@
+# Everything a developer runs. Needs Python 3.11 or newer, make and pip; the rest is installed into .venv.
+#
+#   make test                          with the `python3` on the PATH
+#   make test PYTHON=python3.12        with another one (on an existing .venv: `make clean` first)
+#   make test ARGS="-k median -x"      with more arguments for pytest
+
+PYTHON ?= python3
+ARGS ?=
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types format bench-smoke clean
+
+help: ## Show what there is
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1@\2/p' $(MAKEFILE_LIST) | awk -F@ '{ printf "%-18s %s\n", $$1, $$2 }'
+
+demo: $(INSTALLED) ## Tune a small network on this machine, in under three minutes
+	$(BIN)/python examples/digits.py $(ARGS)
+
+test: $(INSTALLED) ## Run the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(INSTALLED) ## Check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(INSTALLED) ## Check types
+	$(BIN)/mypy
+
+format: $(INSTALLED) ## Format the code and mend what ruff can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench-smoke: $(INSTALLED) ## Run each benchmark for a moment: do they still work?
+	$(BIN)/python benchmarks/digits_vs_centre.py --seeds 1 --trials 4 --training-seeds 1
+
+clean: ## Remove .venv, caches and builds
+	rm -rf .venv build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Older than what it is made from: made again, in place.
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "hpopt needs Python 3.11 or newer; '$(PYTHON)' is: $$($(PYTHON) --version 2>&1)." >&2; \
+	  echo "Name another one: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@echo "Installing into .venv: a minute or two, and only when pyproject.toml or constraints.txt has changed."
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[dev]' --constraint constraints.txt
+	@touch $@
