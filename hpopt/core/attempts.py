@@ -1,0 +1,280 @@
+"""What trainers tell of their attempts, and what becomes of the trials by it."""
+
+import math
+from typing import Any
+
+from hpopt.core.batch_size import BatchSizeBound, is_size
+from hpopt.core.curve import Point
+from hpopt.core.effects import PointAdded, StudyChanged, TrialChanged, Turn, VerdictGiven
+from hpopt.core.messages import Finalize, OutOfMemory, Query, Release, Report, Start, Verdict
+from hpopt.core.schedulers.base import Scheduler, make_scheduler
+from hpopt.core.spec import StudySpec
+from hpopt.core.trial import ENDED, Trial, TrialState
+from hpopt.core.trials import Trials, replay
+
+PAUSE_AFTER = 3
+"""So many trials in a row that fail before their first report pause the study."""
+STOP_AFTER_INVALID = 3
+"""So many steps in a row without a valid score stop a trial."""
+RETRIES = {"crashes": 1, "losses": 1, "releases": 20, "ooms": 8}
+"""How often a trial is handed out again after each kind of mishap."""
+OOM_RETRIES_UNCHANGED = 1
+"""The same for running out of memory when there is no batch size to make smaller."""
+REFUSED_LIVES = 8
+"""So many processes that came second to an attempt are remembered."""
+
+
+class Attempts:
+    """The trials of one study, as seen by those who train them."""
+
+    def __init__(self, uid: str, spec: StudySpec, takeover_after: float) -> None:
+        """`takeover_after`: seconds after which the second process of a live attempt is refused."""
+        self.uid = uid
+        self.spec = spec
+        self.takeover_after = takeover_after
+        self.trials = Trials()
+        self.scheduler: Scheduler = make_scheduler(spec)
+        self.bound = BatchSizeBound()
+        self.failures = 0
+        self.paused = ""
+
+    def restore(self, trial: Trial, points: Any) -> None:
+        """Take in a committed trial with its curve."""
+        for point in replay(trial, points, self.spec.sign):
+            self.scheduler.observe(trial, point.step, self._goodness(point.score))
+        self.trials.add(trial)
+
+    # --- what trainers say
+
+    def start(self, event: Start, turn: Turn) -> None:
+        """A process begins an attempt; the verdict tells it whether it may, and from which step."""
+        trial = self._current(event, turn)
+        if trial is not None:
+            self._contact(trial, event.life, event.restart, turn)
+            self.verdict(trial, turn)
+
+    def report(self, event: Report, turn: Turn) -> None:
+        """A step's score. A repeat or an earlier step changes nothing."""
+        trial = self._current(event, turn)
+        if trial is None:
+            return
+        if self._contact(trial, event.life, -1, turn) and event.step > trial.last_step:
+            self._score(trial, min(event.step, self.spec.iterations), event.score, turn)
+        self.verdict(trial, turn)
+
+    def out_of_memory(self, event: OutOfMemory, turn: Turn) -> None:
+        """The trial is handed out again with a smaller batch, as long as there is one."""
+        trial = self._current(event, turn)
+        if trial is None:
+            return
+        self._contact(trial, trial.life, trial.restart, turn)
+        trial.ooms += 1
+        size = self._smaller(trial)
+        if trial.ooms > (OOM_RETRIES_UNCHANGED if size is None else RETRIES["ooms"]):
+            self._end(trial, TrialState.FAILED, "out of memory, and no smaller batch is left to try", turn)
+        else:
+            self._again(trial, TrialState.OUT_OF_MEMORY, f"out of memory, next batch size {size}", turn)
+            self._resize(trial, size)
+        turn.add(StudyChanged())
+        self.verdict(trial, turn)
+
+    def finalize(self, event: Finalize, turn: Turn) -> None:
+        """The attempt has ended, with or without scores."""
+        trial = self._current(event, turn)
+        if trial is not None:
+            self._contact(trial, trial.life, trial.restart, turn)
+            self.finish(trial, event.crashed, "its training crashed" if event.crashed else "finalized", turn)
+
+    def release(self, event: Release, turn: Turn) -> None:
+        """The attempt was interrupted through no fault of its own."""
+        trial = self._current(event, turn)
+        if trial is not None:
+            self._contact(trial, trial.life, trial.restart, turn)
+            self._retry(trial, "releases", TrialState.WAITING, "released by its trainer", turn)
+            self.verdict(trial, turn)
+
+    def query(self, event: Query, turn: Turn) -> None:
+        """Say the newest verdict again."""
+        trial = self._known(event, turn)
+        if trial is not None:
+            self.verdict(trial, turn)
+
+    # --- what the study and the coordinator see
+
+    def finish(self, trial: Trial, crashed: bool, reason: str, turn: Turn) -> None:
+        """End the attempt of a pending trial: for good if it has a score, else it is tried once more."""
+        if trial.state is TrialState.ISSUED:
+            self.trials.move(trial, TrialState.RUNNING)
+        if trial.best_score is not None:
+            self._end(trial, TrialState.FAILED if crashed else TrialState.STOPPED, reason, turn)
+        else:
+            self._retry(trial, "crashes", TrialState.WAITING, f"{reason}, without any score", turn)
+        self.verdict(trial, turn)
+
+    def lost(self, trial: Trial, turn: Turn) -> None:
+        """A running trial's process has been silent for the whole grace period."""
+        self._retry(trial, "losses", TrialState.LOST, "its trainer went silent", turn)
+        self.verdict(trial, turn)
+
+    def tick(self, trial: Trial, silent: frozenset[tuple[int, int, str]], turn: Turn) -> None:
+        """Time passes for a pending trial."""
+        if trial.challenger is not None:
+            self._settle(trial, silent, turn)
+        timeout = self.spec.launch_timeout
+        if trial.state is TrialState.ISSUED and timeout is not None and turn.now - trial.issued_at >= timeout:
+            self._retry(trial, "losses", TrialState.WAITING, f"not started within {timeout:g} s", turn, may_return=True)
+            self.verdict(trial, turn)
+
+    def fit_batch_size(self, trial: Trial) -> None:
+        """Bring a trial that is handed out below the batch size that is known to fail."""
+        name = self.spec.batch_size_name
+        if name is None or self.bound.allows(trial.params[name]) or trial.seen_step:
+            return
+        size = self.bound.largest(self.spec.search_space[name])
+        if size is not None:
+            trial.params = {**trial.params, name: size}
+
+    def verdict(self, trial: Trial, turn: Turn) -> None:
+        """Publish where the trial stands."""
+        verdict = Verdict(
+            trial.attempt, trial.life, trial.base_step, trial.last_step, trial.stop_step, trial.reason, trial.refused
+        )
+        turn.add(VerdictGiven(self.uid, trial.id, verdict, trial.state in ENDED))
+
+    # --- who speaks for an attempt
+
+    def _known(self, event: Any, turn: Turn) -> Trial | None:
+        trial = self.trials.get(event.trial)
+        if trial is not None and event.attempt <= trial.attempt:
+            return trial
+        turn.add(unknown_trial(event, "unknown trial"))
+        return None
+
+    def _current(self, event: Any, turn: Turn) -> Trial | None:
+        """The event's trial if that attempt is still going on; else None, and the trainer is told to stop."""
+        trial = self._known(event, turn)
+        if trial is None or (trial.attempt == event.attempt and _is_open(trial)):
+            return trial
+        self.verdict(trial, turn)
+        return None
+
+    def _contact(self, trial: Trial, life: str, restart: int, turn: Turn) -> bool:
+        """A process speaks for the attempt. Whether it may: the first one keeps it until it falls silent."""
+        if trial.state is not TrialState.RUNNING or restart > trial.restart >= 0:
+            self._hand_over(trial, life, restart, turn)
+        elif life != trial.life and life not in trial.refused:
+            if trial.challenger is None:
+                trial.challenger = (life, restart, turn.now)
+            elif trial.challenger[0] != life:
+                trial.refused = (*trial.refused, life)[-REFUSED_LIVES:]
+            turn.add(TrialChanged(trial))
+        return life == trial.life
+
+    def _settle(self, trial: Trial, silent: frozenset[tuple[int, int, str]], turn: Turn) -> None:
+        """Two processes want one attempt: the second takes over if the first is silent, else it is refused."""
+        life, restart, since = trial.challenger or ("", -1, turn.now)
+        if (trial.id, trial.attempt, trial.life) in silent:
+            self._hand_over(trial, life, restart, turn)
+        elif turn.now - since >= self.takeover_after:
+            trial.challenger, trial.refused = None, (*trial.refused, life)[-REFUSED_LIVES:]
+            turn.add(TrialChanged(trial))
+        else:
+            return
+        self.verdict(trial, turn)
+
+    def _hand_over(self, trial: Trial, life: str, restart: int, turn: Turn) -> None:
+        if trial.state is not TrialState.RUNNING:
+            self.trials.move(trial, TrialState.RUNNING)
+            trial.started_at = trial.started_at or turn.now
+        if trial.life != life:
+            trial.life, trial.restart, trial.base_step, trial.challenger = life, restart, trial.last_step, None
+        turn.add(TrialChanged(trial))
+        turn.note("trial running", trial, f"attempt {trial.attempt} from step {trial.base_step}")
+
+    # --- what becomes of a trial
+
+    def _score(self, trial: Trial, step: int, score: float | None, turn: Turn) -> None:
+        news = step > trial.seen_step  # a later attempt goes over steps again that the rules have seen
+        trial.add(step, score, self.spec.sign)
+        turn.add(PointAdded(trial.id, Point(trial.attempt, step, score)))
+        stop = self.scheduler.observe(trial, step, self._goodness(score)) if news else None
+        if self._learned(trial):
+            turn.add(StudyChanged())
+        if step >= self.spec.iterations:
+            self._end(trial, TrialState.COMPLETED, "all iterations done", turn, step)
+        elif trial.invalid >= STOP_AFTER_INVALID:
+            self._end(trial, TrialState.STOPPED, f"{trial.invalid} scores in a row were not finite", turn, step)
+        elif stop is not None:
+            self._end(trial, TrialState.STOPPED, stop, turn, step)
+
+    def _learned(self, trial: Trial) -> bool:
+        """Whether a score says something new of the study: trials do report, and this batch size fits."""
+        failures, self.failures = self.failures, 0
+        name = self.spec.batch_size_name
+        return (name is not None and self.bound.fitted(trial.params[name])) or failures > 0
+
+    def _goodness(self, score: float | None) -> float:
+        return -math.inf if score is None else self.spec.sign * score
+
+    def _smaller(self, trial: Trial) -> Any | None:
+        """The batch size to try next, after this one ran out of memory; None if there is none."""
+        name = self.spec.batch_size_name
+        if name is None or not is_size(trial.params[name]):
+            return None
+        self.bound.failed(trial.params[name])
+        return self.bound.next_size(self.spec.search_space[name], trial.params[name])
+
+    def _resize(self, trial: Trial, size: Any | None) -> None:
+        """The next attempt has other params, so the scores of this one no longer count."""
+        if size is not None:
+            trial.params = {**trial.params, str(self.spec.batch_size_name): size}
+            self.scheduler.forget(trial)
+            trial.forget_scores()
+
+    def _retry(
+        self, trial: Trial, kind: str, state: TrialState, reason: str, turn: Turn, *, may_return: bool = False
+    ) -> None:
+        """Hand the trial out again, unless it has used up its retries of this kind."""
+        count = getattr(trial, kind) + 1
+        setattr(trial, kind, count)
+        if count <= RETRIES[kind]:
+            self._again(trial, state, reason, turn, may_return=may_return or state is TrialState.LOST)
+        else:
+            self._end(trial, TrialState.FAILED, reason, turn)
+
+    def _again(self, trial: Trial, state: TrialState, reason: str, turn: Turn, *, may_return: bool = False) -> None:
+        """`may_return`: until it is handed out again, the attempt is welcome to come back."""
+        self.trials.move(trial, state, reason)
+        trial.stop_step = None if may_return else trial.last_step + 1
+        turn.add(TrialChanged(trial))
+        turn.note("trial to be handed out again", trial, reason)
+
+    def _end(self, trial: Trial, state: TrialState, reason: str, turn: Turn, stop_step: int | None = None) -> None:
+        """`stop_step`: the step that is answered with STOP; the next one if the trial ended between two."""
+        self.trials.move(trial, state, reason)
+        trial.ended_at = turn.now
+        trial.stop_step = trial.last_step + 1 if stop_step is None else stop_step
+        turn.add(TrialChanged(trial))
+        turn.note(f"trial {state.name.lower()}", trial, reason)
+        if state is TrialState.FAILED and trial.seen_step == 0 and not trial.ooms:
+            self._failed_early(reason, turn)
+
+    def _failed_early(self, reason: str, turn: Turn) -> None:
+        self.failures += 1
+        turn.add(StudyChanged())
+        if self.failures >= PAUSE_AFTER:
+            self.paused = f"{self.failures} trials in a row failed before their first report; the last one: {reason}"
+            turn.note("study paused", detail=self.paused)
+
+
+def unknown_trial(event: Any, reason: str) -> VerdictGiven:
+    """The answer to a trainer whose trial is not there: stop."""
+    verdict = Verdict(event.attempt, getattr(event, "life", ""), 0, 0, 0, reason)
+    return VerdictGiven(event.uid, event.trial, verdict, ended=True)
+
+
+def _is_open(trial: Trial) -> bool:
+    """Whether the attempt may still speak: it runs, may begin, or may come back."""
+    if trial.state in (TrialState.ISSUED, TrialState.RUNNING):
+        return True
+    return trial.state in (TrialState.LOST, TrialState.WAITING) and trial.stop_step is None

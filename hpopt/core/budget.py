@@ -1,0 +1,257 @@
+"""How much a study does: num_trials, max_iterations and subset_ratio, derived from expected_time_ratio.
+
+Notation
+    E     num_full_iterations; one of them, on the full dataset, is the unit of cost
+    B     the budget, expected_time_ratio * E
+    n     num_trials                  d   hyper-parameters with more than one value
+    m     max_iterations              p   non_pure_train_ratio
+    s     subset_ratio                c   (1 - p) s + p, cost of an epoch: only pure training shrinks with the dataset
+    W     num_workers, trials at a time
+    eta   reduction_factor of ASHA
+
+One scale z turns everything that the user left open: s = z, m = E z / 3 and n = 20 d z, each within its bounds. The
+cost rises with z, so the largest z that the budget holds is found by bisection; what is left then goes into n.
+"""
+
+import math
+from dataclasses import replace
+
+from hpopt.core.schedulers.asha import max_brackets, rung_levels
+from hpopt.core.schedulers.median import GRACE
+from hpopt.core.spec import StudySpec
+from hpopt.core.validation import MAX_TRIALS
+
+MIN_SAMPLES = 500
+"""No subset is made smaller than this many samples."""
+MIN_RATIO = 0.2
+"""No derived subset is a smaller part of the dataset than this."""
+MARGIN = {"bayes_opt": 0.95, "asha": 0.85}
+"""Share of the budget that is planned for; how many of ASHA's trials survive is known less well."""
+MEDIAN_SAVES = 0.5 * 0.6
+"""What median stopping saves after its grace: it stops 60 % of the trials, halfway on average."""
+INFLATION = 1.6
+"""A model proposes better and better trials, so that more of them pass a rung than of random ones."""
+EULER_GAMMA = 0.5772156649015329
+Z_MIN, Z_MAX, BISECTIONS = 1e-3, 4.0, 60
+
+
+def plan(spec: StudySpec) -> tuple[StudySpec, list[str]]:
+    """The spec with num_trials, max_iterations and subset_ratio resolved, and what the user should know about it.
+
+    Given values stay as they are, but for what `within_limits` does. A plan of a plan is the same plan. If not even
+    the least plan fits into the budget, it is returned nevertheless, with a warning.
+    """
+    limited, notices = within_limits(spec)
+    open_names = [name for name in ("num_trials", "max_iterations", "subset_ratio") if getattr(limited, name) is None]
+    if not open_names:
+        return limited, notices
+    planned = _solve(limited)
+    ratio = expected_ratio(planned)
+    derived = ", ".join(f"{name}={getattr(planned, name)}" for name in open_names)
+    notices.append(f"{derived}: the study should take about {ratio:.3g} times as long as the full training")
+    if ratio > spec.expected_time_ratio:
+        notices.append(
+            f"expected_time_ratio={spec.expected_time_ratio:g} is too small for the least useful plan: raise it to "
+            f"{math.ceil(ratio * 100) / 100:g}, or give a smaller num_trials, max_iterations or subset_ratio"
+        )
+    return planned, notices
+
+
+def within_limits(spec: StudySpec) -> tuple[StudySpec, list[str]]:
+    """The spec with its given values within what is possible, and a notice for each that had to change.
+
+    A subset has at least MIN_SAMPLES samples and at most the full dataset, num_trials is no more than the number of
+    different configurations, num_brackets no more than the number of different brackets. None stays None, except
+    that a subset_ratio of a dataset of unknown size (0) is 1.
+    """
+    notices: list[str] = []
+    ratio = _limited_ratio(spec, notices)
+    trials = _limited_trials(spec, notices)
+    brackets = _limited_brackets(spec, notices)
+    return replace(spec, subset_ratio=ratio, num_trials=trials, num_brackets=brackets), notices
+
+
+def expected_ratio(spec: StudySpec) -> float:
+    """Expected running time of a resolved spec, in full trainings."""
+    return _cost(spec) / spec.num_full_iterations
+
+
+# --- limits
+
+
+def _least_ratio(dataset_size: int) -> float:
+    return min(1.0, MIN_SAMPLES / dataset_size) if dataset_size else 1.0
+
+
+def _limited_ratio(spec: StudySpec, notices: list[str]) -> float | None:
+    size, asked = spec.full_dataset_size, spec.subset_ratio
+    if size == 0:
+        if asked is None or asked < 1:
+            notices.append("full_dataset_size=0: its size is not known, so every trial uses the full dataset")
+        return 1.0
+    if asked is None:
+        return None
+    ratio = min(1.0, max(asked, _least_ratio(size)))
+    if asked < ratio:
+        samples = min(size, MIN_SAMPLES)
+        notices.append(f"subset_ratio={asked:g} becomes {ratio:g}: a subset has no less than {samples} samples")
+    return ratio
+
+
+def _limited_trials(spec: StudySpec, notices: list[str]) -> int | None:
+    size = spec.search_space.size
+    if spec.num_trials is None or size is None or spec.num_trials <= size:
+        return spec.num_trials
+    notices.append(f"num_trials={spec.num_trials} becomes {size}: the search space has no more configurations")
+    return size
+
+
+def _limited_brackets(spec: StudySpec, notices: list[str]) -> int | None:
+    if spec.search_alg != "asha":
+        return spec.num_brackets
+    low, high = spec.min_iterations or 1, spec.max_iterations or spec.num_full_iterations
+    if low > high:
+        notices.append(f"min_iterations={low} is more than a trial has: each runs its {high} iterations to the end")
+    most = max_brackets(low, high, spec.reduction_factor)
+    if spec.num_brackets is None or spec.num_brackets <= most:
+        return spec.num_brackets
+    notices.append(
+        f"num_brackets={spec.num_brackets} becomes {most}: no more differ from {low} to {high} iterations "
+        f"with reduction_factor={spec.reduction_factor}"
+    )
+    return most
+
+
+# --- the solution
+
+
+def _solve(spec: StudySpec) -> StudySpec:
+    limit = MARGIN[spec.search_alg] * spec.expected_time_ratio * spec.num_full_iterations
+    best = _at_scale(spec, _largest_scale(spec, limit))
+    return best if spec.num_trials is not None else _with_more_trials(best, limit)
+
+
+def _largest_scale(spec: StudySpec, limit: float) -> float:
+    """The largest z of a plan that costs no more than `limit`; Z_MIN if none does."""
+    low, high = Z_MIN, Z_MAX
+    if _cost(_at_scale(spec, high)) <= limit:
+        return high
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _cost(_at_scale(spec, middle)) <= limit else (low, middle)
+    return low
+
+
+def _with_more_trials(spec: StudySpec, limit: float) -> StudySpec:
+    """The resolved spec with as many trials as cost no more than `limit`, but no fewer than it has."""
+    low, high = spec.trials, _trial_bounds(spec)[1]
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if _cost(replace(spec, num_trials=middle)) <= limit else (low, middle - 1)
+    return replace(spec, num_trials=low)
+
+
+def _at_scale(spec: StudySpec, z: float) -> StudySpec:
+    """The spec with everything open resolved for the scale z."""
+    return replace(
+        spec,
+        num_trials=_trials_at(spec, z) if spec.num_trials is None else spec.num_trials,
+        max_iterations=_iterations_at(spec, z) if spec.max_iterations is None else spec.max_iterations,
+        subset_ratio=_ratio_at(spec, z) if spec.subset_ratio is None else spec.subset_ratio,
+    )
+
+
+def _trials_at(spec: StudySpec, z: float) -> int:
+    least, most = _trial_bounds(spec)
+    return min(max(round(20 * _dimensions(spec) * z), least), most)
+
+
+def _iterations_at(spec: StudySpec, z: float) -> int:
+    full = spec.num_full_iterations
+    if spec.search_alg == "asha":  # its rungs save what shorter trials would
+        return full
+    return min(max(round(full * z / 3), min(2, full)), full)
+
+
+def _ratio_at(spec: StudySpec, z: float) -> float:
+    digits = math.floor(z * 10_000) / 10_000  # readable, and never more than z
+    return min(max(digits, MIN_RATIO, _least_ratio(spec.full_dataset_size)), 1.0)
+
+
+def _trial_bounds(spec: StudySpec) -> tuple[int, int]:
+    """Least and largest number of trials that is ever derived."""
+    d = _dimensions(spec)
+    initial = spec.num_init_trials if spec.search_alg == "bayes_opt" else 0
+    size = spec.search_space.size
+    possible = MAX_TRIALS if size is None else min(MAX_TRIALS, size)
+    least = min(max(10, initial + d, len(spec.default_hyper_parameters)), possible)
+    return least, min(max(20 * d * spec.num_workers, least), possible)
+
+
+def _dimensions(spec: StudySpec) -> int:
+    return max(1, sum(1 for dimension in spec.search_space.values() if dimension.size != 1))
+
+
+# --- the cost
+
+
+def _cost(spec: StudySpec) -> float:
+    """Expected running time of a resolved spec, in epochs of the full training; it falls with none of n, m and s."""
+    p, s = spec.non_pure_train_ratio, spec.subset_ratio or 1.0
+    epochs = _asha_epochs(spec) if spec.search_alg == "asha" else _bayes_epochs(spec)
+    return ((1 - p) * s + p) * epochs
+
+
+def _bayes_epochs(spec: StudySpec) -> float:
+    """Waves of W trials of m epochs each; median stopping shortens those after the initial ones."""
+    n, m, workers = spec.trials, spec.iterations, spec.num_workers
+    waves = math.ceil(n / workers)
+    if spec.early_stop != "median_stop":
+        return float(waves * m)
+    initial = math.ceil(min(n, spec.num_init_trials) / workers)
+    grace = max(1, math.ceil(GRACE * m)) / m
+    return m * (initial + (waves - initial) * (1 - MEDIAN_SAVES * (1 - grace)))
+
+
+def _asha_epochs(spec: StudySpec) -> float:
+    """All epochs shared out to W workers, plus the tail of the last trial: at most (1 - 1/W) m.
+
+    The bound of list scheduling: R. L. Graham, "Bounds on Multiprocessing Timing Anomalies", 1969.
+    """
+    n, m, workers = spec.trials, spec.iterations, spec.num_workers
+    if n <= workers:
+        return float(m)
+    shares = _bracket_shares(spec)
+    epochs = sum(_bracket_epochs(spec, bracket, n * share) for bracket, share in enumerate(shares))
+    return epochs / workers + m * (1 - 1 / workers)
+
+
+def _bracket_shares(spec: StudySpec) -> list[float]:
+    """Share of the trials that each bracket s gets: eta^(K-s) (K+1) / (K-s+1), K + 1 the number of levels."""
+    eta = spec.reduction_factor
+    levels = max_brackets(spec.min_iterations or 1, spec.iterations, eta)
+    weights = [eta**-s * levels / (levels - s) for s in range(spec.num_brackets or 1)]
+    return [weight / sum(weights) for weight in weights]
+
+
+def _bracket_epochs(spec: StudySpec, bracket: int, trials: float) -> float:
+    """Epochs that so many trials of a bracket run together."""
+    epochs, reached, below = 0.0, trials, 0
+    for level in rung_levels(spec.min_iterations or 1, spec.iterations, spec.reduction_factor, bracket):
+        epochs += reached * (level - below)
+        reached, below = min(reached, INFLATION * _passing(reached, spec.reduction_factor)), level
+    return epochs
+
+
+def _passing(trials: float, eta: int) -> float:
+    """How many of so many random trials pass a rung: the sum over i = 1 .. trials of max(1, floor(i / eta)) / i.
+
+    The i-th to arrive passes if it is among the max(1, floor(i / eta)) best of i. Up to i = 2 eta the terms are 1/i
+    and sum to a harmonic number, H(n) = ln n + gamma + 1/(2n) - 1/(12 n^2). Beyond, floor takes (eta - 1) / 2 off i
+    on average.
+    """
+    if trials <= 1:
+        return trials
+    first = min(trials, 2.0 * eta - 1)
+    harmonic = math.log(first) + EULER_GAMMA + 1 / (2 * first) - 1 / (12 * first**2)
+    return harmonic + (trials - first) / eta - (eta - 1) / (2 * eta) * math.log(trials / first)

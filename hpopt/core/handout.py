@@ -1,0 +1,127 @@
+"""Who gets which trial: the open requests of all operators, and the suggestions prepared for them."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hpopt.core.messages import Ask, Nothing, Sample, Suggested, SuggestRequest
+from hpopt.core.schedulers.asha import bracket_of
+from hpopt.core.spec import StudySpec
+from hpopt.core.trial import ENDED, Trial, TrialState
+from hpopt.core.trials import Trials
+
+PREPARE_AT_MOST = 8
+"""Suggestions kept ready, so that an operator need not wait for a fit."""
+
+
+@dataclass(slots=True)
+class HandOut:
+    """The hand-out desk of one study. `ready` holds suggestions made when `basis` trials had ended."""
+
+    spec: StudySpec
+    trials: Trials
+    requests: dict[tuple[str, int], Ask] = field(default_factory=dict)
+    gone: frozenset[str] = frozenset()
+    """Sessions without a heartbeat; `closed` are those that said so themselves."""
+    closed: set[str] = field(default_factory=set)
+    ready: list[dict[str, Any]] = field(default_factory=list)
+    basis: int = 0
+    exhausted: bool = False
+    """The sampler had nothing more to offer."""
+
+    @property
+    def done(self) -> bool:
+        """Every trial of the study has ended."""
+        return self.trials.ended == self.spec.trials
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is under way, and nobody is there who would take a trial that waits."""
+        asked = any(ask.mode != "end" for ask in self.requests.values())
+        return not self.trials.pending and (self.done or not asked)
+
+    def may_issue(self) -> bool:
+        """Whether one more trial may be under way: always during the initial design, else up to `num_workers`."""
+        return len(self.trials) < self._initial() or len(self.trials.pending) < self.spec.num_workers
+
+    def nothing(self, ask: Ask) -> Nothing | None:
+        """The answer when there is no trial for the request; None if it has to wait for one."""
+        if ask.mode == "end":
+            return Nothing(ask.n, done=True) if self.idle or self.done else None
+        if self.done:
+            return Nothing(ask.n, done=True)
+        if ask.mode == "now" and not self.may_issue():
+            return Nothing(ask.n, done=False)
+        return None
+
+    def take(self, ask: Ask, now: float) -> Trial | None:
+        """The trial that the request gets now, if there is one for it."""
+        if ask.mode == "end":
+            return None
+        trial = self.trials.orphan(self.gone | self.closed, ask.session)  # handed out, but its operator died before it was started
+        if trial is None and self.may_issue():
+            trial = self._again(self.trials.next_reissuable()) or self._new()
+        if trial is not None:
+            self.trials.bind(trial, ask.session, ask.n)
+            trial.issued_at = now
+        return trial
+
+    def wanted(self) -> SuggestRequest | None:
+        """The suggestions to prepare now, None when there are enough fresh ones."""
+        created = len(self.trials)
+        left = self.spec.trials - created
+        depth = min(left, max(self._initial() - created, min(self.spec.num_workers, PREPARE_AT_MOST)))
+        if depth <= 0 or (self.exhausted and self.basis == self.trials.ended):
+            return None
+        if self._fresh_only() and not self.may_issue():
+            return None  # it would be stale by the time it may be handed out
+        if len(self.ready) >= depth and (self.basis == self.trials.ended or not self.models(created)):
+            return None
+        pending = tuple(trial.params for trial in self.trials if trial.state not in ENDED)
+        return SuggestRequest(self.spec, created, depth, self.trials.observations(), pending)
+
+    def withdraw(self) -> bool:
+        """Drop the open requests of sessions that are gone; True if there were any."""
+        dropped = [key for key in self.requests if key[0] in self.gone or key[0] in self.closed]
+        for key in dropped:
+            del self.requests[key]
+        return bool(dropped)
+
+    def prepare(self, suggested: Suggested) -> None:
+        """Replace the suggestions by newer ones; those handed out in the meantime are left out."""
+        key = self.spec.search_space.key
+        taken = {key(trial.params) for trial in self.trials.since(suggested.ordinal)}
+        self.ready = [each for each in suggested.params if key(each) not in taken]
+        self.basis = suggested.basis
+        self.exhausted = not suggested.params
+
+    def models(self, ordinal: int) -> bool:
+        """Whether the suggestion of this ordinal depends on results."""
+        return self.spec.search_alg == "bayes_opt" and ordinal >= self._initial()
+
+    def _initial(self) -> int:
+        """How many trials are handed out without waiting."""
+        return min(self.spec.num_init_trials, self.spec.trials) if self.spec.search_alg == "bayes_opt" else 0
+
+    def _fresh_only(self) -> bool:
+        return self.spec.num_workers == 1 and self.models(len(self.trials))
+
+    def _again(self, trial: Trial | None) -> Trial | None:
+        if trial is not None:
+            trial.reissue()
+            self.trials.move(trial, TrialState.ISSUED)
+        return trial
+
+    def _new(self) -> Trial | None:
+        if len(self.trials) >= self.spec.trials or not self.ready:
+            return None
+        if self._fresh_only() and self.basis != self.trials.ended:
+            return None
+        trial = Trial(id=len(self.trials), params=self.ready.pop(0))
+        trial.bracket = bracket_of(self.spec, trial.id) if self.spec.search_alg == "asha" else 0
+        self.trials.add(trial)
+        return trial
+
+
+def sample(ask_n: int, trial: Trial) -> Sample:
+    """The answer that hands out a trial; it can be rebuilt from the trial's record."""
+    return Sample(ask_n, trial.id, trial.attempt, trial.bracket, trial.params)

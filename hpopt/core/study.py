@@ -1,0 +1,250 @@
+"""The study: a pure state machine. `handle(event, now)` decides what follows from an event; others do it.
+
+Rules
+- All events go through `handle`. It does no I/O, looks at no clock and draws no random numbers.
+- A trial's state changes only through `Trials.move`, along the table in trial.py.
+- Every event may arrive twice: a repeat changes nothing and is answered as the first time.
+- If `handle` raises, that is a bug: the caller drops the study and loads it again from what is committed.
+"""
+
+import dataclasses
+import zlib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from hpopt.core.attempts import Attempts, unknown_trial
+from hpopt.core.batch_size import BatchSizeBound
+from hpopt.core.budget import plan
+from hpopt.core.curve import Point
+from hpopt.core.effects import Effect, Refused, Replied, StudyChanged, StudyReplaced, TrialChanged, Turn
+from hpopt.core.handout import HandOut, sample
+from hpopt.core.messages import (
+    Answer, Ask, Close, Create, Created, Event, Finalize, Internal, Lost, OutOfMemory, Query, Refusal, Release, Report,
+    Start, Suggested, SuggestFailed, SuggestRequest, Tick,
+)  # fmt: skip
+from hpopt.core.spec import StudySpec, resumed
+from hpopt.core.trial import Trial, TrialState
+from hpopt.core.trials import Trials
+
+REMEMBERED = 16
+"""Uids of replaced incarnations that are still recognised."""
+
+
+class Study:
+    """One study, from its creation to its last trial. Before the creation it has no uid and refuses everything."""
+
+    def __init__(self, takeover_after: float = 75.0) -> None:
+        """`takeover_after`: seconds after which the second process of a live attempt is refused."""
+        self.takeover_after = takeover_after
+        self.uid = ""
+        self.past: list[str] = []
+        self.notices: tuple[str, ...] = ()
+        self.attempts: Attempts
+        self.desk: HandOut
+
+    @property
+    def spec(self) -> StudySpec:
+        """The arguments, resolved."""
+        return self.attempts.spec
+
+    @property
+    def trials(self) -> Trials:
+        """All trials so far."""
+        return self.attempts.trials
+
+    # --- what the coordinator calls
+
+    def handle(self, event: Event | Internal, now: float) -> list[Effect]:
+        """All events go through here. `now`: server time in seconds."""
+        turn = Turn(now)
+        if isinstance(event, Create):
+            self._create(event, turn)
+        elif self.uid and getattr(event, "uid", self.uid) == self.uid:
+            _HANDLERS[type(event)](self, event, turn)
+        else:
+            self._refuse(event, turn)
+        if self.uid:
+            self._serve(turn)
+        return turn.effects
+
+    def wanted(self) -> SuggestRequest | None:
+        """The suggestions to be made now, if any."""
+        return None if not self.uid or self.attempts.paused else self.desk.wanted()
+
+    def watched(self) -> tuple[list[tuple[int, int, str]], set[str]]:
+        """Whose heartbeats matter: lives (trial, attempt, life) and operator sessions."""
+        if not self.uid:
+            return [], set()
+        pending = self.trials.pending_trials()
+        lives = [(t.id, t.attempt, t.life) for t in pending if t.state is TrialState.RUNNING]
+        issued = {t.session for t in pending if t.state is TrialState.ISSUED}
+        return lives, issued | {session for session, _ in self.desk.requests}
+
+    def to_wire(self) -> dict[str, Any]:
+        """The study's own state as plain values; its trials are stored one by one."""
+        asks = [[ask.session, ask.n, ask.mode] for ask in self.desk.requests.values()]
+        bound = self.attempts.bound
+        return {
+            "past": self.past,
+            "spec": self.spec.to_wire(),
+            "notices": list(self.notices),
+            "requests": asks,
+            "paused": self.attempts.paused,
+            "failures": self.attempts.failures,
+            "bound": [bound.fits, bound.fails],
+        }
+
+    def restore(self, uid: str, wire: dict[str, Any], trials: Iterable[tuple[Trial, Iterable[Point]]]) -> None:
+        """Become the study that was committed: its own state, and every trial by id with its curve."""
+        self._begin(uid, StudySpec.from_wire(wire["spec"]))
+        self.past, self.notices = list(wire["past"]), tuple(wire["notices"])
+        self.attempts.paused, self.attempts.failures = wire["paused"], wire["failures"]
+        self.attempts.bound = BatchSizeBound(*wire["bound"])
+        for session, n, mode in wire["requests"]:
+            self.desk.requests[session, n] = Ask(uid, session, n, mode)
+        for trial, points in trials:
+            self.attempts.restore(trial, points)
+
+    # --- the life of the study itself
+
+    def _begin(self, uid: str, spec: StudySpec) -> None:
+        if self.uid:
+            self.past = [*self.past, self.uid][-REMEMBERED:]
+        self.uid = uid
+        self.attempts = Attempts(uid, spec, self.takeover_after)
+        self.desk = HandOut(spec, self.trials)
+
+    def _create(self, event: Create, turn: Turn) -> None:
+        if self.uid == event.uid:
+            self._created(event, turn)
+        elif event.uid in self.past:
+            turn.add(Replied(event.session, Refusal(-1, "replaced", "another study has taken this one's name since")))
+        elif self.uid and event.resume:
+            self._join(event, turn)
+        elif self.uid and not (self.desk.done or event.overwrite or event.private):
+            message = f"it is not finished: {self.trials.ended} of {self.spec.trials} trials have ended"
+            turn.add(Replied(event.session, Refusal(-1, "exists", message)))
+        else:
+            self._replace(event, turn)
+
+    def _replace(self, event: Create, turn: Turn) -> None:
+        spec, notices = plan(event.spec)
+        if spec.seed is None:
+            spec = dataclasses.replace(spec, seed=zlib.crc32(event.uid.encode()))
+        if self.uid:
+            turn.add(StudyReplaced(self.uid, len(self.trials)))
+        self._begin(event.uid, spec)
+        self.notices = tuple(notices)
+        turn.note("study created", detail=f"{spec.search_alg}, {spec.trials} trials of {spec.iterations} iterations")
+        self._created(event, turn)
+
+    def _join(self, event: Create, turn: Turn) -> None:
+        try:
+            spec, _ = plan(resumed(self.spec, event.spec))
+        except ValueError as error:
+            turn.add(Replied(event.session, Refusal(-1, "spec", str(error))))
+            return
+        self.attempts.spec = self.desk.spec = spec
+        self.attempts.paused, self.attempts.failures = "", 0
+        turn.note("study resumed", detail=f"{len(self.trials)} of {spec.trials} trials exist")
+        self._created(event, turn)
+
+    def _created(self, event: Create, turn: Turn) -> None:
+        turn.add(StudyChanged())
+        turn.add(Replied(event.session, Created(self.uid, self.spec, self.notices)))
+
+    def _refuse(self, event: Event | Internal, turn: Turn) -> None:
+        """An event for a study that is not there, or not any more."""
+        replaced = bool(self.uid)
+        reason = "a new study has taken this one's name" if replaced else "there is no such study"
+        if isinstance(event, Ask):
+            turn.add(Replied(event.session, Refusal(event.n, "replaced" if replaced else "unknown", reason)))
+        elif isinstance(event, Start | Report | OutOfMemory | Finalize | Release | Query):
+            turn.add(unknown_trial(event, reason))
+
+    # --- operators
+
+    def _ask(self, event: Ask, turn: Turn) -> None:
+        trial = self.trials.handed(event.session, event.n)
+        key = (event.session, event.n)
+        if trial is not None:
+            turn.add(Replied(event.session, sample(event.n, trial)))
+        elif key not in self.desk.requests:
+            self.desk.closed.discard(event.session)
+            self.desk.requests[key] = dataclasses.replace(event, yields=None)
+            self._serve(turn)
+            if key in self.desk.requests:
+                self._yield(event, turn)
+                turn.add(StudyChanged())
+
+    def _yield(self, event: Ask, turn: Turn) -> None:
+        """The request has to wait: end the trial that the asking thread has left behind, if there is one."""
+        if event.yields is None or self.desk.may_issue():
+            return
+        trial_id, attempt, life = event.yields
+        trial = self.trials.get(trial_id)
+        if trial is not None and (trial.attempt, trial.life) == (attempt, life) and trial.id in self.trials.pending:
+            self.attempts.finish(trial, False, "its training returned before the last iteration", turn)
+
+    def _serve(self, turn: Turn) -> None:
+        """Answer every open request that can be answered, in the order they came."""
+        for key, ask in list(self.desk.requests.items()):
+            answer = self._answer(ask, turn)
+            if answer is not None:
+                del self.desk.requests[key]
+                turn.add(StudyChanged())
+                turn.add(Replied(ask.session, answer))
+
+    def _answer(self, ask: Ask, turn: Turn) -> Answer | None:
+        if self.attempts.paused and not self.desk.done:
+            return Refusal(ask.n, "paused", self.attempts.paused)
+        trial = self.desk.take(ask, turn.now)
+        if trial is None:
+            return self.desk.nothing(ask)
+        self.attempts.fit_batch_size(trial)
+        turn.add(TrialChanged(trial))
+        turn.note("trial handed out", trial, f"attempt {trial.attempt}")
+        return sample(ask.n, trial)
+
+    def _close(self, event: Close, turn: Turn) -> None:
+        self.desk.closed.add(event.session)
+        if self.desk.withdraw():
+            turn.add(StudyChanged())
+
+    # --- the coordinator itself
+
+    def _tick(self, event: Tick, turn: Turn) -> None:
+        self.desk.gone = event.gone
+        if self.desk.withdraw():
+            turn.add(StudyChanged())
+        for trial in self.trials.pending_trials():
+            self.attempts.tick(trial, event.silent, turn)
+
+    def _lost(self, event: Lost, turn: Turn) -> None:
+        trial = self.trials.get(event.trial)
+        if trial is None or trial.state is not TrialState.RUNNING:
+            return
+        if (trial.attempt, trial.life) == (event.attempt, event.life):
+            self.attempts.lost(trial, turn)
+
+    def _suggested(self, event: Suggested, turn: Turn) -> None:
+        self.desk.prepare(event)
+
+    def _suggest_failed(self, event: SuggestFailed, turn: Turn) -> None:
+        turn.note("suggestion failed", detail=event.reason)
+
+
+_HANDLERS: dict[type, Callable[[Study, Any, Turn], None]] = {
+    Ask: Study._ask,
+    Close: Study._close,
+    Start: lambda study, event, turn: study.attempts.start(event, turn),
+    Report: lambda study, event, turn: study.attempts.report(event, turn),
+    OutOfMemory: lambda study, event, turn: study.attempts.out_of_memory(event, turn),
+    Finalize: lambda study, event, turn: study.attempts.finalize(event, turn),
+    Release: lambda study, event, turn: study.attempts.release(event, turn),
+    Query: lambda study, event, turn: study.attempts.query(event, turn),
+    Tick: Study._tick,
+    Lost: Study._lost,
+    Suggested: Study._suggested,
+    SuggestFailed: Study._suggest_failed,
+}

@@ -1,0 +1,131 @@
+"""All trials of a study, with what must be found without looking at each of them."""
+
+import heapq
+from collections.abc import Iterable, Iterator
+
+from hpopt.core.curve import Point
+from hpopt.core.messages import Observation
+from hpopt.core.spec import StudySpec
+from hpopt.core.trial import ENDED, PENDING, REISSUABLE, Trial, TrialState
+
+
+class Trials:
+    """The trials by id, and which of them are pending, to be handed out again, or at their end."""
+
+    def __init__(self) -> None:
+        """No trials yet."""
+        self._trials: list[Trial] = []
+        self._reissuable: list[int] = []  # a heap; an id may be stale, its state tells
+        self.pending: set[int] = set()
+        self.ended = 0
+        self._handed: dict[tuple[str, int], int] = {}
+
+    def __len__(self) -> int:
+        return len(self._trials)
+
+    def __iter__(self) -> Iterator[Trial]:
+        return iter(self._trials)
+
+    def get(self, trial_id: int) -> Trial | None:
+        """The trial of this id, None if there is none."""
+        return self._trials[trial_id] if 0 <= trial_id < len(self._trials) else None
+
+    def since(self, trial_id: int) -> list[Trial]:
+        """The trials from this id on."""
+        return self._trials[trial_id:]
+
+    def add(self, trial: Trial) -> None:
+        """Take in a trial, which has the next id."""
+        if trial.id != len(self._trials):
+            raise ValueError(f"trial {trial.id} cannot follow {len(self._trials) - 1}")
+        self._trials.append(trial)
+        self._index(trial)
+        self.bind(trial, trial.session, trial.request)
+
+    def move(self, trial: Trial, state: TrialState, reason: str = "") -> None:
+        """Change a trial's state. All state changes go through here."""
+        trial.move(state, reason)
+        self.pending.discard(trial.id)
+        self._index(trial)
+
+    def bind(self, trial: Trial, session: str, request: int) -> None:
+        """The trial is now the answer to this request of this session."""
+        self._handed.pop((trial.session, trial.request), None)
+        trial.session, trial.request = session, request
+        self._handed[session, request] = trial.id
+
+    def handed(self, session: str, request: int) -> Trial | None:
+        """The trial that answered this request, if it was answered with one."""
+        trial_id = self._handed.get((session, request))
+        return None if trial_id is None else self._trials[trial_id]
+
+    def next_reissuable(self) -> Trial | None:
+        """The trial of the lowest id that waits for a worker."""
+        while self._reissuable:
+            trial = self._trials[self._reissuable[0]]
+            if trial.state in REISSUABLE:
+                return trial
+            heapq.heappop(self._reissuable)
+        return None
+
+    def orphan(self, gone: Iterable[str], asking: str) -> Trial | None:
+        """A trial that was handed to a session which is gone, and never started; None without one."""
+        sessions = frozenset(gone) - {asking}
+        if not sessions:
+            return None
+        issued = (self._trials[i] for i in sorted(self.pending))
+        return next((t for t in issued if t.state is TrialState.ISSUED and t.session in sessions), None)
+
+    def running(self) -> Iterator[Trial]:
+        """Every trial whose trainer is at work."""
+        return (trial for trial in self.pending_trials() if trial.state is TrialState.RUNNING)
+
+    def pending_trials(self) -> list[Trial]:
+        """Every trial that occupies a worker, by id."""
+        return [self._trials[i] for i in sorted(self.pending)]
+
+    def observations(self) -> tuple[Observation, ...]:
+        """What a sampler may learn from: every trial that has ended."""
+        return tuple(
+            Observation(trial.params, trial.best_score, trial.seen_step, trial.state is TrialState.COMPLETED)
+            for trial in self._trials
+            if trial.state in ENDED
+        )
+
+    def _index(self, trial: Trial) -> None:
+        if trial.state in PENDING:
+            self.pending.add(trial.id)
+        elif trial.state in REISSUABLE:
+            heapq.heappush(self._reissuable, trial.id)
+        else:
+            self.ended += 1
+
+
+def replay(trial: Trial, points: Iterable[Point], sign: float) -> list[Point]:
+    """Rebuild what follows from a trial's curve; the points that count, each step once and rising."""
+    counted = []
+    trial.best_score, trial.best_step, trial.last_step, trial.seen_step, trial.invalid = None, 0, 0, 0, 0
+    for point in points:
+        if point.attempt < trial.first_attempt:
+            continue
+        if point.step > trial.seen_step:
+            counted.append(point)
+        before = trial.last_step
+        trial.add(point.step, point.score, sign)
+        if point.attempt != trial.attempt:
+            trial.last_step, trial.invalid = before, 0
+    return counted
+
+
+def incumbent(trials: Iterable[Trial], spec: StudySpec, levels: Iterable[int] = ()) -> Trial | None:
+    """The best trial: the highest rung reached, then the best score, then the lowest id; None without a score."""
+    rungs = tuple(levels)
+    scored = [trial for trial in trials if trial.best_score is not None]
+    return max(scored, key=lambda trial: standing(trial, spec, rungs), default=None)
+
+
+def standing(trial: Trial, spec: StudySpec, levels: tuple[int, ...]) -> tuple[int, float, int]:
+    """How good a scored trial is, comparable with others'."""
+    rung = sum(trial.seen_step >= level for level in levels)
+    score = trial.best_score
+    return rung, float("-inf") if score is None else spec.sign * score, -trial.id
