@@ -1,0 +1,1 @@
+"""The asyncio service that runs studies, and the supervisor that runs it beside a bundled server."""

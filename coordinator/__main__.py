@@ -1,0 +1,88 @@
+"""The command `hpopt-coordinator`: arguments, signals, asyncio.run."""
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from coordinator.keeper import Timing
+from coordinator.logs import configure
+from coordinator.service import Service, UnfitServerError
+from coordinator.store import AWAY, Store
+
+EMBEDDED = Timing(lease=2.0, grace=10.0, takeover=12.0, tick=1.0)
+"""One machine, one operator: nothing is ever far away."""
+
+log = logging.getLogger("hpopt.coordinator")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; the exit status."""
+    options = _parser().parse_args(arguments)
+    if options.serve:
+        return subprocess.call([sys.executable, "-P", "-m", "coordinator.supervisor", "--dir", options.serve, "--serve"])
+    if not options.url:
+        _parser().error("give the server's URL with --url or in HPOPT_URL (or --serve DIR to start a server here)")
+    configure(options.log_level)
+    if options.check:
+        return asyncio.run(_check(options.url))
+    return asyncio.run(_serve(options.url, _timing(options)))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("hpopt-coordinator", description="Runs the studies of all operators on one server.")
+    parser.add_argument("--url", default=os.environ.get("HPOPT_URL"), help="redis://, rediss:// or unix:// (HPOPT_URL)")
+    parser.add_argument("--serve", metavar="DIR", help="start the bundled server on loopback, with its data in DIR")
+    parser.add_argument("--check", action="store_true", help="say whether the server and a coordinator are healthy")
+    parser.add_argument("--embedded", action="store_true", help="shorter times, for a server that one operator owns")
+    parser.add_argument("--lease", type=float, metavar="S", help="seconds after which a dead coordinator is replaced")
+    parser.add_argument("--grace", type=float, metavar="S", help="seconds of silence after which a trainer is given up")
+    parser.add_argument("--takeover", type=float, metavar="S", help="seconds for which a second process of a trial waits")
+    parser.add_argument("--tick", type=float, metavar="S", help="seconds between two looks at the heartbeats")
+    parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
+    return parser
+
+
+def _timing(options: argparse.Namespace) -> Timing:
+    base = EMBEDDED if options.embedded else Timing()
+    return Timing(
+        lease=options.lease or base.lease,
+        grace=options.grace or base.grace,
+        takeover=options.takeover or base.takeover,
+        tick=options.tick or base.tick,
+    )
+
+
+async def _serve(url: str, timing: Timing) -> int:
+    service = Service(url, timing)
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, service.drain)
+    try:
+        await service.run()
+    except UnfitServerError as error:
+        log.error("server refused", extra={"detail": str(error)})  # noqa: TRY400 - the text says it all
+        return 2
+    return 0
+
+
+async def _check(url: str) -> int:
+    store = Store(url, "check")
+    try:
+        await store.info()
+        alive = await store.coordinators()
+    except AWAY as error:
+        print(f"unhealthy: the server does not answer: {error}")
+        return 1
+    finally:
+        await store.close()
+    print("healthy" if alive else "unhealthy: the server answers, but no coordinator is running")
+    return 0 if alive else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,255 @@
+"""Everything the coordinator says to Redis. The only asynchronous file that imports redis."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable
+from importlib.resources import files
+from typing import Any
+
+import msgpack
+from redis import exceptions
+from redis.asyncio import Redis
+from redis.asyncio.connection import AbstractConnection, ConnectionPool
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from hpopt.core import keys as names
+from hpopt.core.curve import unpack
+from hpopt.core.keys import StudyKeys
+from hpopt.core.trial import Trial
+
+CONNECTION_LOST = (exceptions.ConnectionError, exceptions.TimeoutError, OSError)
+"""The server is away, or the connection is: come back later."""
+SERVER_BUSY = (
+    exceptions.BusyLoadingError, exceptions.ReadOnlyError, exceptions.OutOfMemoryError, exceptions.ResponseError,
+)  # fmt: skip
+"""The server answers, but does not do it now (loading, demoted, out of memory, disk full)."""
+AWAY = (*CONNECTION_LOST, *SERVER_BUSY)
+
+BATCH_EVENTS = 64
+BLOCK = 5_000
+"""Milliseconds for which a read of an inbox waits; a connection silent for longer than this by far is dead."""
+COMMAND_TIMEOUT = 10.0
+"""Seconds for which any other command may take."""
+
+Entry = tuple[str, bytes]
+"""Id and bytes of one event."""
+
+
+class WrongTypeError(Exception):
+    """Somebody else has written a key of the study."""
+
+
+class Store:
+    """One coordinator's view of the server."""
+
+    def __init__(self, url: str, owner: str) -> None:
+        """`owner`: this coordinator's name in leases and fences."""
+        options: dict[str, Any] = {"retry": Retry(NoBackoff(), 0), "protocol": 2, "socket_connect_timeout": 3}
+        self.owner = owner
+        self._redis = Redis.from_url(url, socket_timeout=COMMAND_TIMEOUT, **options)
+        self._links = ConnectionPool.from_url(url, socket_timeout=None, **options)
+        self._commit = self._script("commit.lua")
+        self._acquire = self._redis.register_script(self._script("acquire.lua"))
+        self._renew = self._redis.register_script(self._script("renew.lua"))
+        self._clock = 0.0
+
+    @staticmethod
+    def _script(name: str) -> str:
+        return files("coordinator").joinpath(name).read_text(encoding="utf-8")
+
+    async def close(self) -> None:
+        """Drop every connection."""
+        await self._redis.aclose()
+        await self._links.aclose()
+
+    # --- the server
+
+    async def info(self) -> dict[str, Any]:
+        """What INFO says."""
+        found: dict[str, Any] = await self._redis.info()
+        return found
+
+    async def coordinators(self) -> bool:
+        """Whether any coordinator is alive."""
+        return bool(await self._redis.exists(names.COORDINATORS))
+
+    async def announce(self, milliseconds: int) -> None:
+        """Say that a coordinator is alive, and learn what time it is on the server."""
+        await self._redis.set(names.COORDINATORS, self.owner, px=milliseconds)
+        seconds, micros = await self._redis.time()
+        self._clock = seconds + micros / 1e6 - time.monotonic()
+
+    async def withdraw(self) -> None:
+        """Take back `announce`, if it is ours."""
+        await self._renew(keys=[names.COORDINATORS], args=[self.owner, 0])
+
+    def now(self) -> float:
+        """Server time in seconds, as of the last `announce`."""
+        return self._clock + time.monotonic()
+
+    # --- studies and their leases
+
+    async def studies(self) -> set[str]:
+        """Every "namespace/study" there is."""
+        members = await self._redis.smembers(names.STUDIES)
+        return {member.decode() for member in members}
+
+    async def created(self) -> AsyncIterator[None]:
+        """Yields whenever studies may have been created."""
+        last: Any = "$"
+        link = Link(self, self._links.make_connection())
+        try:
+            while True:
+                reply = await link.call("XREAD", "BLOCK", BLOCK, "STREAMS", names.CREATED, last)
+                if reply:
+                    last = reply[0][1][-1][0]
+                yield
+        finally:
+            await link.close()
+
+    async def acquire(self, keys: StudyKeys, milliseconds: int) -> dict[bytes, bytes] | None:
+        """The study's meta hash, if its lease is free or ours; None while another coordinator holds it."""
+        flat = await self._acquire(keys=[keys.lease, keys.meta], args=[self.owner, milliseconds])
+        return None if flat is None else dict(zip(flat[::2], flat[1::2], strict=True))
+
+    async def renew(self, keys: StudyKeys, milliseconds: int) -> bool:
+        """Keep the lease; False if another coordinator has it. 0 milliseconds give it up."""
+        return bool(await self._renew(keys=[keys.lease], args=[self.owner, milliseconds]))
+
+    async def fence(self, keys: StudyKeys) -> tuple[str, int]:
+        """(owner, seq) as they stand: whether a commit with unknown outcome has landed."""
+        owner, seq = await self._redis.hmget(keys.meta, "owner", "seq")
+        return (owner or b"").decode(), int(seq or 0)
+
+    async def load(self, keys: StudyKeys, uid: str) -> list[tuple[Trial, list[Any]]]:
+        """Every trial with its curve, by id."""
+        records = await self._redis.hgetall(keys.trials(uid))
+        trials = sorted((Trial.from_wire(msgpack.unpackb(r)) for r in records.values()), key=lambda trial: trial.id)
+        loaded = []
+        for start in range(0, len(trials), 500):
+            part = trials[start : start + 500]
+            curves = await self._redis.mget([keys.curve(uid, trial.id) for trial in part])
+            loaded += [(trial, list(unpack(curve or b""))) for trial, curve in zip(part, curves, strict=True)]
+        return loaded
+
+    async def silent(self, watched: list[str]) -> set[str]:
+        """Those of the heartbeat keys that are not there."""
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for key in watched:
+                pipeline.exists(key)
+            found = await pipeline.execute()
+        return {key for key, exists in zip(watched, found, strict=True) if not exists}
+
+    async def forget(self, keys: StudyKeys, uid: str, trials: int) -> None:
+        """Drop the keys of a replaced incarnation, a few at a time."""
+        for start in range(0, trials, 200):
+            ids = range(start, min(start + 200, trials))
+            await self._redis.unlink(*(key for i in ids for key in (keys.curve(uid, i), keys.verdicts(uid, i))))
+        await self._redis.unlink(keys.trials(uid))
+
+    def link(self, keys: StudyKeys) -> "StudyLink":
+        """A connection of its own for one study."""
+        return StudyLink(self, self._links.make_connection(), keys)
+
+    async def load_script(self, link: "Link") -> str:
+        """Make the commit script known to the server; its hash."""
+        sha = await link.call("SCRIPT", "LOAD", self._commit)
+        return str(sha.decode())
+
+
+class Link:
+    """One raw connection: redis-py's connection object, without the cost of its commands."""
+
+    def __init__(self, store: Store, connection: AbstractConnection) -> None:
+        """`connection` is not connected yet."""
+        self.store = store
+        self.connection = connection
+
+    async def call(self, *command: Any) -> Any:
+        """One command and its answer."""
+        await self.send(command)
+        return await self.receive()
+
+    async def send(self, *commands: tuple[Any, ...]) -> None:
+        """Send commands in one write."""
+        if not self.connection.is_connected:
+            await self.connection.connect()
+        packed: Iterable[bytes] = (
+            self.connection.pack_commands(commands) if len(commands) > 1 else self.connection.pack_command(*commands[0])
+        )
+        await self.connection.send_packed_command(packed, check_health=False)
+
+    async def receive(self) -> Any:
+        """The answer to the next command; raises what the server answers as an error."""
+        return await self.connection.read_response(disable_decoding=True)
+
+    async def close(self) -> None:
+        """Drop the connection; whatever waits on it fails."""
+        await self.connection.disconnect(nowait=True)
+
+
+class StudyLink(Link):
+    """The connection on which one study is read and committed."""
+
+    def __init__(self, store: Store, connection: AbstractConnection, keys: StudyKeys) -> None:
+        """See Store.link."""
+        super().__init__(store, connection)
+        self.keys = keys
+        self.reading_since = 0.0
+        """When the read that is under way began (monotonic seconds); 0 when there is none."""
+        self._sha = ""
+
+    async def read(self, cursor: str, count: int = BATCH_EVENTS) -> list[Entry]:
+        """The next events behind the cursor; [] if none came for a while."""
+        if not self.reading_since:
+            await self.send(self._read(cursor, count))
+        return await self.received()
+
+    async def received(self) -> list[Entry]:
+        """The events of the read that is under way."""
+        self.reading_since = self.reading_since or time.monotonic()
+        reply = await self.receive()
+        self.reading_since = 0.0
+        entries = reply[0][1] if reply else []
+        return [(entry_id.decode(), _payload(fields)) for entry_id, fields in entries]
+
+    async def commit(self, script_keys: list[str], arguments: list[Any], read: tuple[str, int] | None = None) -> str:
+        """Run the commit script; with `read` (cursor, count), begin the next read in the same write.
+
+        The answer: OK or FENCED. Raises WrongTypeError when a key of the study is not ours.
+        """
+        if not self._sha or not self.connection.is_connected:
+            self._sha = await self.store.load_script(self)
+        commands = [("EVALSHA", self._sha, len(script_keys), *script_keys, *arguments)]
+        if read is not None:
+            commands.append(self._read(*read))
+        await self.send(*commands)
+        try:
+            answer = (await self.receive()).decode()
+        except exceptions.NoScriptError:
+            self._sha = ""
+            raise
+        if read is not None:
+            self.reading_since = time.monotonic()
+        if answer.startswith("WRONGTYPE"):
+            raise WrongTypeError(answer.partition(" ")[2])
+        return str(answer)
+
+    async def trim(self, cursor: str) -> None:
+        """Drop the events that are committed."""
+        await self.store._redis.xtrim(self.keys.inbox, minid=cursor, approximate=False)  # noqa: SLF001 - one file
+
+    async def close(self) -> None:
+        """See Link."""
+        self.reading_since = 0.0
+        await super().close()
+
+    def _read(self, cursor: str, count: int) -> tuple[Any, ...]:
+        return ("XREAD", "COUNT", count, "BLOCK", BLOCK, "STREAMS", self.keys.inbox, cursor)
+
+
+def _payload(fields: list[bytes]) -> bytes:
+    """The value of field `e`; empty (and so refused later) if the entry has none."""
+    pairs = dict(zip(fields[::2], fields[1::2], strict=False))
+    return pairs.get(b"e", b"")

@@ -1,0 +1,78 @@
+"""The process that fits surrogates, so that the event loop never waits for one."""
+
+import asyncio
+import logging
+import multiprocessing
+import os
+import threading
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait
+from typing import Any
+
+from hpopt.core.messages import SuggestRequest
+
+TIMEOUT = 60.0
+"""Seconds a suggestion may take before its process is given up."""
+THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+
+log = logging.getLogger("hpopt.coordinator")
+
+
+class Suggester:
+    """Computes suggestions in a process of its own, with one BLAS thread; a crash or a hang costs a new process."""
+
+    def __init__(self) -> None:
+        """Starts the process at once: its imports take a second."""
+        self._pool = self._start()
+
+    async def suggest(self, request: SuggestRequest) -> list[dict[str, Any]]:
+        """The suggestions asked for.
+
+        Raises RuntimeError when the process died or hung; it has been replaced then.
+        """
+        pool = self._pool
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(pool.submit(_suggest, request)), TIMEOUT)
+        except (BrokenProcessPool, TimeoutError) as error:
+            if pool is self._pool:
+                self.close()
+                self._pool = self._start()
+            raise RuntimeError(f"the fitting process {'died' if isinstance(error, BrokenProcessPool) else 'hung'}") from error
+
+    def close(self) -> None:
+        """End the process, whatever it is doing."""
+        for process in multiprocessing.active_children():
+            process.kill()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    @staticmethod
+    def _start() -> ProcessPoolExecutor:
+        for name in THREADS:  # read by the libraries when the new process imports them
+            os.environ[name] = "1"
+        context = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(1, mp_context=context, initializer=_prepare)
+        pool.submit(_warm_up)
+        return pool
+
+
+def _prepare() -> None:
+    """Runs first in the new process: it must not outlive its parent, however that dies."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_die_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _die_with(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(0)
+
+
+def _warm_up() -> None:
+    import hpopt.samplers.base  # noqa: F401 - the import is the work
+
+
+def _suggest(request: SuggestRequest) -> list[dict[str, Any]]:
+    from hpopt.samplers.base import suggest  # numpy and scipy stay out of the coordinator itself
+
+    return suggest(request)

