@@ -1,0 +1,289 @@
+"""The operator's side of the public API: create and join."""
+
+import difflib
+import inspect
+import logging
+import os
+import re
+import secrets
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hpopt import distributed
+from hpopt.client import Inquiry, Patience
+from hpopt.core import keys as names
+from hpopt.core.keys import StudyKeys
+from hpopt.core.messages import Create, Created, Refusal
+from hpopt.core.space import SearchSpace, Space
+from hpopt.core.spec import RESERVED, StudySpec
+from hpopt.core.validation import validated
+from hpopt.embedded import EmbeddedServer
+from hpopt.errors import HpoptUnavailable, StudyError, StudyExists, StudyReplaced, UnknownStudy
+from hpopt.hpo import HpOpt
+from hpopt.results import read_created
+from hpopt.server import URL, Server, remember_credentials, server_at
+
+NAMESPACE = "HPOPT_NAMESPACE"
+"""Environment variable: the namespace on a shared server, "default" without it."""
+RUNNER = "HPOPT_RUNNER"
+"""Set in the processes of a local runner, which import the script that started them."""
+CREATE_DEADLINE = 30.0
+"""Seconds within which a study is created, or an error says why not."""
+UNREACHABLE_AFTER = 10.0
+LAUNCH_TIMEOUT = 300.0
+"""Default of `launch_timeout` with the embedded server."""
+ALGORITHMS = {"baye_opt": "bayes_opt", "smbo": "bayes_opt"}
+"""Other spellings that the reference and its predecessor use."""
+
+log = logging.getLogger("hpopt")
+
+
+def create(
+    full_dataset_size: int,
+    num_full_iterations: int,
+    search_space: Mapping[str, SearchSpace],
+    save_path: str | os.PathLike[str] = "hpo",
+    search_alg: str = "bayes_opt",
+    early_stop: str | None = None,
+    mode: str = "max",
+    num_init_trials: int = 5,
+    num_trials: int | None = None,
+    max_iterations: int | None = None,
+    min_iterations: int | None = None,
+    reduction_factor: int = 2,
+    num_brackets: int | None = None,
+    subset_ratio: float | None = None,
+    batch_size_name: str | None = None,
+    image_resize: Sequence[int] = (0, 0),
+    metric: str = "mAP",
+    resume: bool = False,
+    expected_time_ratio: float = 4,
+    non_pure_train_ratio: float = 0.2,
+    num_workers: int = 1,
+    kappa: float = 2.576,
+    kappa_decay: float = 1,
+    kappa_decay_delay: int = 0,
+    *,
+    url: str | None = None,
+    namespace: str | None = None,
+    study: str | None = None,
+    seed: int | None = None,
+    default_hyper_parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+    overwrite: bool = False,
+    launch_timeout: float | None = None,
+    **unknown: Any,
+) -> HpOpt:
+    """Begin a study, or go on with one, and return the operator's session with it.
+
+    With a server (`url` or HPOPT_URL) the study is shared: any coordinator on that server runs it. Without one, a
+    bundled server and a coordinator are started for as long as this process lives; their data stays in `save_path`.
+
+    Args:
+        full_dataset_size: Samples in the training set; 0 if unknown.
+        num_full_iterations: Epochs of the training after the search.
+        search_space: Name -> `hpopt.search_space(type, range)`.
+        save_path: Folder of the results files, and of the embedded server's data.
+        search_alg: "bayes_opt" or "asha".
+        early_stop: None or "median_stop" (bayes_opt only).
+        mode: "max" or "min".
+        num_init_trials: Trials handed out before the model is used (bayes_opt only).
+        num_trials: Trials in all; derived from `expected_time_ratio` if None.
+        max_iterations: Iterations of a full trial; derived if None.
+        min_iterations: Iterations that every trial gets (asha only).
+        reduction_factor: At each rung the best 1/reduction_factor goes on (asha only).
+        num_brackets: Brackets with rungs that begin later and later (asha only); None is 1.
+        subset_ratio: Share of the training set to use, at least 500 samples; derived if None; 1 or more is all.
+        batch_size_name: Hyper-parameter that is made smaller when a trial runs out of memory.
+        image_resize: Width and height for images in this study; [0, 0] keeps them.
+        metric: Name of the score.
+        resume: Go on with the study of this name if there is one.
+        expected_time_ratio: Time for the study, in full trainings; used for what is derived.
+        non_pure_train_ratio: Share of a training's time that does not shrink with the training set.
+        num_workers: Trials under way at once.
+        kappa: Exploration of the upper confidence bound (bayes_opt only).
+        kappa_decay: Factor on kappa for every ended trial.
+        kappa_decay_delay: Ended trials before kappa begins to decay.
+        url: Server, redis://, rediss:// or unix://; HPOPT_URL if None.
+        namespace: Team on a shared server; HPOPT_NAMESPACE or "default" if None.
+        study: Name of the study; the last part of `save_path` if None.
+        seed: Of everything random; drawn if None.
+        default_hyper_parameters: One or more configurations to try first.
+        overwrite: Replace an unfinished study of this name on a shared server.
+        launch_timeout: Seconds after which a trial that was not started is handed out again; None: never on a shared
+            server, 300 with the embedded one.
+
+    Raises:
+        TypeError, ValueError: An argument is not what it may be; resume=True with other arguments than the study's.
+        StudyExists: An unfinished study has this name, and neither resume nor overwrite is given.
+        HpoptUnavailable, NoCoordinator: The server does not answer, or no coordinator runs there.
+        EmbeddedError: The bundled server cannot be started; SavePathInUse and MissingExtra say more.
+    """
+    early_stop = _misspelled(early_stop, unknown)
+    _check_caller()
+    for name, flag in (("resume", resume), ("overwrite", overwrite)):
+        if type(flag) is not bool:
+            raise TypeError(f"{name}={flag!r}: pass True or False")
+    url = url if url is not None else os.environ.get(URL) or None
+    if launch_timeout is None and url is None:
+        launch_timeout = LAUNCH_TIMEOUT
+    spec = _spec(
+        full_dataset_size=full_dataset_size, num_full_iterations=num_full_iterations, search_space=search_space,
+        search_alg=search_alg, early_stop=early_stop, mode=mode, num_init_trials=num_init_trials,
+        num_trials=num_trials, max_iterations=max_iterations, min_iterations=min_iterations,
+        reduction_factor=reduction_factor, num_brackets=num_brackets, subset_ratio=subset_ratio,
+        batch_size_name=batch_size_name, image_resize=image_resize, metric=metric,
+        expected_time_ratio=expected_time_ratio, non_pure_train_ratio=non_pure_train_ratio, num_workers=num_workers,
+        kappa=kappa, kappa_decay=kappa_decay, kappa_decay_delay=kappa_decay_delay, seed=seed,
+        default_hyper_parameters=default_hyper_parameters, launch_timeout=launch_timeout,
+    )  # fmt: skip
+    folder = Path(save_path)
+    keys = StudyKeys(_namespace(namespace), study if study is not None else _study_name(folder, url))
+    folder.mkdir(parents=True, exist_ok=True)
+    return _begin(keys, spec, folder, url, resume=resume, overwrite=overwrite)
+
+
+def join(study: str, url: str | None = None, namespace: str | None = None) -> HpOpt:
+    """A further operator's session with a study that exists on a shared server.
+
+    Raises UnknownStudy when there is none, ValueError when neither `url` nor HPOPT_URL says where the server is.
+    """
+    url = url if url is not None else os.environ.get(URL) or None
+    if url is None:
+        raise ValueError(f"url=None: pass the server's URL, or set {URL}")
+    keys = StudyKeys(_namespace(namespace), study)
+    server = server_at(url)
+    created = _existing(server, keys)
+    return HpOpt(server, keys, secrets.token_hex(8), created, None, remember_credentials(url))
+
+
+# --- arguments
+
+
+def _misspelled(early_stop: str | None, unknown: dict[str, Any]) -> str | None:
+    """`early_stop`, also as the reference's example spells it. Raises TypeError for any other unknown argument."""
+    if "ealry_stop" in unknown:
+        if early_stop is not None:
+            raise TypeError("early_stop and ealry_stop are the same argument: pass early_stop only")
+        warnings.warn("ealry_stop is spelled early_stop", DeprecationWarning, stacklevel=3)
+        early_stop = unknown.pop("ealry_stop")
+    for name in unknown:
+        close = difflib.get_close_matches(name, inspect.signature(create).parameters, n=1)
+        hint = f": did you mean {close[0]}?" if close else ""
+        raise TypeError(f"create() has no argument {name!r}{hint}")
+    return early_stop
+
+
+def _spec(**arguments: Any) -> StudySpec:
+    """The arguments as a checked spec."""
+    values = {name: _plain(value) for name, value in arguments.items()}
+    space = arguments["search_space"]
+    values["search_space"] = space if isinstance(space, Space) else Space(space)
+    values["image_resize"] = _pair(arguments["image_resize"])
+    values["default_hyper_parameters"] = _defaults(arguments["default_hyper_parameters"])
+    if isinstance(values["search_alg"], str):
+        values["search_alg"] = ALGORITHMS.get(values["search_alg"], values["search_alg"])
+    spec = validated(StudySpec(**values))
+    for name in sorted(RESERVED & spec.search_space.keys()):
+        log.warning('hpopt: the hyper-parameter %r is reachable as config["params"][%r] only: the name is taken', name, name)
+    return spec
+
+
+def _plain(value: Any) -> Any:
+    """numpy's numbers as Python's; everything else as it is."""
+    return value.item() if hasattr(value, "dtype") and getattr(value, "ndim", None) == 0 else value
+
+
+def _pair(value: Any) -> Any:
+    """image_resize as a tuple, whatever sequence it was."""
+    if isinstance(value, str | bytes | Mapping) or not hasattr(value, "__getitem__"):
+        raise TypeError(f"image_resize={value!r}: pass two ints, the width and the height")
+    return tuple(_plain(side) for side in value)
+
+
+def _defaults(value: Any) -> Any:
+    if value is None:
+        return ()
+    return (dict(value),) if isinstance(value, Mapping) else tuple(value)
+
+
+def _namespace(namespace: str | None) -> str:
+    return namespace if namespace is not None else os.environ.get(NAMESPACE) or "default"
+
+
+def _study_name(folder: Path, url: str | None) -> str:
+    """The study's name when none is given: the folder's, in characters a name may have."""
+    name = re.sub(r"[^A-Za-z0-9_.-]", "-", folder.absolute().name)[:64] or "hpo"
+    if url is not None and folder == Path("hpo"):
+        raise ValueError("save_path='hpo' names no study on a shared server: pass study= (or a save_path of your own)")
+    return name
+
+
+def _check_caller() -> None:
+    """Raise RuntimeError where create cannot be meant: in a runner's import of the script, or on a rank above 0."""
+    if os.environ.get(RUNNER) == "1":
+        raise RuntimeError(
+            'hpopt.create() was called while a runner imports this script: put it under if __name__ == "__main__":'
+        )
+    distributed.refuse_create()
+
+
+# --- the round trip
+
+
+def _begin(keys: StudyKeys, spec: StudySpec, folder: Path, url: str | None, *, resume: bool, overwrite: bool) -> HpOpt:
+    embedded = EmbeddedServer.start(folder) if url is None else None
+    full_url = embedded.url if embedded is not None else str(url)
+    try:
+        server = server_at(full_url)
+        session = secrets.token_hex(8)
+        create_event = Create(secrets.token_hex(8), session, spec, resume, overwrite, private=embedded is not None)
+        created = _created(server, keys, create_event)
+        for notice in created.notices:
+            log.warning("hpopt: %s", notice)
+        hpo = HpOpt(server, keys, session, created, folder, remember_credentials(full_url))
+    except BaseException:
+        if embedded is not None:
+            embedded.close()
+        raise
+    if embedded is not None:
+        hpo.on_close(embedded.close)
+    return hpo
+
+
+def _created(server: Server, keys: StudyKeys, event: Create) -> Created:
+    hints = (("SADD", names.STUDIES, keys.path), ("XADD", names.CREATED, "MAXLEN", 1000, "*", "s", keys.path))
+    inquiry = Inquiry(keys.inbox, event, keys.replies(event.session), extra=hints, make=True, study=keys.path)
+    try:
+        answer = server.client.ask(inquiry, _create_answer, Patience(CREATE_DEADLINE, UNREACHABLE_AFTER))
+    except TimeoutError:
+        raise HpoptUnavailable(
+            f"the coordinator on {server.client.shown} did not create {keys.path!r} within {CREATE_DEADLINE:g} s: see its log"
+        ) from None
+    if isinstance(answer, Refusal):
+        raise _refused(answer, keys.path)
+    return answer
+
+
+def _create_answer(found: Any) -> Created | Refusal | None:
+    return found if isinstance(found, Created) or (isinstance(found, Refusal) and found.n == -1) else None
+
+
+def _refused(refusal: Refusal, study: str) -> Exception:
+    if refusal.code == "spec":
+        return ValueError(refusal.message)
+    if refusal.code == "exists":
+        return StudyExists(
+            f"the study {study!r} exists: {refusal.message}. Pass resume=True to go on with it, overwrite=True to "
+            "replace it, or another study= or save_path="
+        )
+    return StudyReplaced(f"{study}: {refusal.message}") if refusal.code == "replaced" else StudyError(refusal.message)
+
+
+def _existing(server: Server, keys: StudyKeys) -> Created:
+    """What the study's creation was answered with, read from what is stored."""
+    created = read_created(server.client, keys)
+    if created is None:
+        raise UnknownStudy(f"there is no study {keys.path!r} on {server.client.shown}: check study=, namespace= and the URL")
+    return created

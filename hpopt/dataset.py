@@ -1,0 +1,67 @@
+"""createHpoDataset: the part of a training set that the trials of a study train with."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from hpopt.errors import MissingExtra
+
+if TYPE_CHECKING:
+    from hpopt.torch_dataset import HpoDataset
+
+
+def createHpoDataset(
+    dataset: Any = None, config: Mapping[str, Any] | None = None, *, fullset: Any = None
+) -> "HpoDataset":
+    """A stand-in for `dataset` (or `fullset`, the same under another name) with config's subset and image size.
+
+    The subset holds `config["subset_ratio"]` of the samples, drawn at random, but the same ones for every trial and
+    every rank; 1 or more, 0 or less, or no such key is the full dataset. If `config["resize_width"]` and
+    `config["resize_height"]` (pixels) are both above 0, the image of each sample is resized to them: the sample
+    itself, the first item of a tuple or list, or item "img" or "image" of a dict; a tensor (C, H, W) or (H, W), or a
+    PIL image. Everything else of a sample, boxes and masks too, stays as it is.
+
+    `targets`, `labels` and `flag` of the dataset, where they have one entry per sample, are those of the subset; its
+    other attributes are passed through. The result can be pickled if the dataset can.
+
+    Creating a dataset also tells the study that the trial has started to train.
+
+    Raises TypeError if the dataset is none that can be indexed, and MissingExtra without PyTorch.
+    """
+    if (dataset is None) == (fullset is None):
+        raise TypeError("createHpoDataset(dataset, config): pass exactly one dataset, as `dataset` or as `fullset`")
+    if not isinstance(config, Mapping):
+        raise TypeError(f"config={config!r}: pass the dict that get_next_sample() returned")
+    try:
+        from hpopt.torch_dataset import make_dataset
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise MissingExtra("createHpoDataset needs PyTorch: pip install 'hpopt[torch]'") from error
+    subset = make_dataset(fullset if dataset is None else dataset, _ratio(config), _size(config))
+    if "hpopt" in config:
+        from hpopt.api import start_of_contact
+
+        start_of_contact(config)
+    return subset
+
+
+def _ratio(config: Mapping[str, Any]) -> float:
+    ratio = config.get("subset_ratio", 1.0)
+    if isinstance(ratio, bool) or not isinstance(ratio, (int, float)):
+        raise TypeError(f"config['subset_ratio']={ratio!r}: use a number, the part of the dataset to train with")
+    if ratio != ratio:  # noqa: PLR0124 - NaN
+        raise ValueError("config['subset_ratio'] is NaN: use a number, the part of the dataset to train with")
+    return ratio if 0 < ratio < 1 else 1.0
+
+
+def _size(config: Mapping[str, Any]) -> tuple[int, int] | None:
+    """(height, width) to resize to, None to leave images alone."""
+    height, width = (_pixels(config, name) for name in ("resize_height", "resize_width"))
+    return (height, width) if height > 0 and width > 0 else None
+
+
+def _pixels(config: Mapping[str, Any], name: str) -> int:
+    pixels = config.get(name, 0)
+    if isinstance(pixels, bool) or not isinstance(pixels, (int, float)) or not float(pixels).is_integer():
+        raise TypeError(f"config[{name!r}]={pixels!r}: use a whole number of pixels, or 0 to keep the size")
+    return int(pixels)

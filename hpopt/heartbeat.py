@@ -1,0 +1,79 @@
+"""Heartbeats: keys with an expiry that one daemon thread per server keeps refreshing."""
+
+import logging
+import os
+import threading
+
+from redis import exceptions
+
+from hpopt.client import Client
+
+log = logging.getLogger("hpopt")
+
+
+def interval_for(url: str) -> float:
+    """Seconds between two beats: often where the server is at hand, rarely where many share it."""
+    return 2.0 if url.startswith("unix:") else 15.0
+
+
+class Heart:
+    """Beats for every key that was added, until it is removed. Threads do not survive a fork: the child starts anew."""
+
+    def __init__(self, client: Client) -> None:
+        """Nothing beats before the first key is added."""
+        self.client = client
+        self.interval = interval_for(client.url)
+        self.expiry = int(4 * self.interval * 1000)
+        self._keys: set[str] = set()
+        self._changed = threading.Event()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._pid = 0
+
+    def add(self, key: str) -> None:
+        """Beat for the key from now on."""
+        with self._lock:
+            self._keys.add(key)
+            if self._pid != os.getpid() or self._thread is None or not self._thread.is_alive():
+                self._changed = threading.Event()
+                self._pid = os.getpid()
+                self._thread = threading.Thread(target=self._beat_forever, name="hpopt-heartbeat", daemon=True)
+                self._thread.start()
+        self._changed.set()
+
+    def remove(self, key: str) -> None:
+        """Stop beating for the key, and let it go at once: silence is meant."""
+        with self._lock:
+            if key not in self._keys:
+                return
+            self._keys.remove(key)
+        try:
+            self.client.call(("UNLINK", key))
+        except (exceptions.RedisError, OSError) as error:
+            log.debug("hpopt: heartbeat %s runs out by itself: %s", key, error)
+
+    def after_fork(self) -> None:
+        """The parent goes on beating for its keys; the child has none yet."""
+        self._keys = set()
+        self._lock = threading.Lock()
+        self._thread = None
+
+    def _beat_forever(self) -> None:
+        while True:
+            changed = self._changed
+            try:
+                self._beat()
+            except (exceptions.RedisError, OSError) as error:
+                log.debug("hpopt: no heartbeat: %s", error)  # whoever needs the server says so aloud
+            changed.wait(self.interval)
+            changed.clear()
+
+    def _beat(self) -> None:
+        """PEXPIRE, which a server that is out of memory still does; SET only for a key that is not there."""
+        keys = sorted(self._keys)
+        if not keys:
+            return
+        found = self.client.call(*(("PEXPIRE", key, self.expiry) for key in keys))
+        missing = [key for key, answer in zip(keys, found, strict=True) if answer == 0]
+        if missing:
+            self.client.call(*(("SET", key, "1", "PX", self.expiry) for key in missing))

@@ -1,0 +1,57 @@
+"""Keeps the results files in `save_path` up to date, off the call path."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from redis import exceptions
+
+from hpopt.core.spec import StudySpec
+from hpopt.core.trial import Trial
+from hpopt.errors import HpoptError
+from hpopt.results import write_files
+
+AT_MOST_EVERY = 1.0
+"""Seconds between two writings."""
+SHARE_OF_TIME = 0.05
+"""So much of the time at most is spent on writing, however large the study is."""
+
+log = logging.getLogger("hpopt")
+
+
+class Mirror:
+    """A daemon thread that writes the files whenever the study has changed."""
+
+    def __init__(self, folder: Path, spec: Callable[[], StudySpec], read: Callable[[], list[Trial]], changed: Callable[[], object]) -> None:
+        """`changed()` is a value that differs when there is something new."""
+        self.folder = folder
+        self._spec, self._read, self._changed = spec, read, changed
+        self._closing = threading.Event()
+        self._seen: object = None
+        self._thread = threading.Thread(target=self._run, name="hpopt-results", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Write the last state, and end."""
+        self._closing.set()
+        self._thread.join(timeout=10)
+
+    def _run(self) -> None:
+        pause = AT_MOST_EVERY
+        while not self._closing.wait(pause):
+            pause = max(AT_MOST_EVERY, self._write() / SHARE_OF_TIME)
+        self._write()
+
+    def _write(self) -> float:
+        """Seconds it took."""
+        started = time.monotonic()
+        try:
+            changed = self._changed()
+            if changed != self._seen:
+                write_files(self.folder, self._read(), self._spec())
+                self._seen = changed
+        except (HpoptError, exceptions.RedisError, OSError) as error:
+            log.debug("hpopt: results files not written: %s", error)
+        return time.monotonic() - started

@@ -1,0 +1,141 @@
+"""A study's results: read from the server, printed, and mirrored into files."""
+
+import csv
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import msgpack
+
+from hpopt.client import Client
+from hpopt.core.curve import unpack
+from hpopt.core.keys import StudyKeys
+from hpopt.core.messages import Created
+from hpopt.core.schedulers.asha import rung_levels
+from hpopt.core.spec import StudySpec
+from hpopt.core.trial import ENDED, Trial
+from hpopt.core.trials import incumbent, replay
+from hpopt.errors import UnknownStudy
+
+CURVES_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class TrialRow:
+    """One trial, as a table shows it. Times are server time in seconds, 0 when it has not come to that."""
+
+    id: int
+    attempt: int
+    state: str
+    params: dict[str, Any]
+    score: float | None
+    """The best valid score so far."""
+    step: int
+    bracket: int
+    reason: str
+    issued_at: float
+    started_at: float
+    ended_at: float
+
+
+def read_trials(client: Client, keys: StudyKeys, uid: str, spec: StudySpec) -> list[Trial]:
+    """Every trial as committed; for those under way, best score and last step follow from their curves.
+
+    Raises UnknownStudy when the study is not there any more.
+    """
+    current, answer = client.call(("HGET", keys.meta, "uid"), ("HGETALL", keys.trials(uid)))
+    for each in (current, answer):
+        if isinstance(each, Exception):
+            raise each
+    if current is None or current.decode() != uid:
+        raise UnknownStudy(f"the study {keys.path!r} is not on {client.shown} any more, or was replaced by a new one")
+    trials = sorted((Trial.from_wire(msgpack.unpackb(record)) for record in answer[1::2]), key=lambda trial: trial.id)
+    open_ones = [trial for trial in trials if trial.state not in ENDED]
+    for start in range(0, len(open_ones), CURVES_AT_ONCE):
+        part = open_ones[start : start + CURVES_AT_ONCE]
+        curves = client.get("MGET", *(keys.curve(uid, trial.id) for trial in part))
+        for trial, curve in zip(part, curves, strict=True):
+            replay(trial, unpack(curve or b""), spec.sign)
+    return trials
+
+
+def read_created(client: Client, keys: StudyKeys) -> Created | None:
+    """What a study's creation was answered with, read from what is stored; None if there is no such study."""
+    uid, state = client.get("HMGET", keys.meta, "uid", "state")
+    if uid is None:
+        return None
+    stored = msgpack.unpackb(state)
+    return Created(uid.decode(), StudySpec.from_wire(stored["spec"]), tuple(stored["notices"]))
+
+
+def row(trial: Trial) -> TrialRow:
+    """The trial for a table."""
+    return TrialRow(
+        trial.id, trial.attempt, trial.state.name.lower(), trial.params, trial.best_score, trial.seen_step,
+        trial.bracket, trial.reason, trial.issued_at, trial.started_at, trial.ended_at,
+    )  # fmt: skip
+
+
+def best(trials: Iterable[Trial], spec: StudySpec) -> Trial | None:
+    """The best trial: the highest rung reached (asha), then the best score, then the lowest id."""
+    levels: tuple[int, ...] = ()
+    if spec.search_alg == "asha":
+        levels = rung_levels(spec.min_iterations or 1, spec.iterations, spec.reduction_factor)
+    return incumbent(trials, spec, levels)
+
+
+def progress(trials: Sequence[Trial], spec: StudySpec) -> float:
+    """The share of the study that is done, from 0 to 1: ended trials, and the steps of those under way."""
+    done = sum(1.0 if trial.state in ENDED else min(trial.seen_step / spec.iterations, 1.0) for trial in trials)
+    return min(done / spec.trials, 1.0)
+
+
+def print_table(trials: Iterable[Trial], spec: StudySpec, out: TextIO | None = None) -> None:
+    """Print every scored trial in the format of the original."""
+    names = list(spec.search_space)
+    widths = [max(len(name) + 2, 20) for name in names]
+    head = "".join(f"{name:^{width}} |" for name, width in zip(names, widths, strict=True))
+    print(f"|{'#':^5}|{head}{'score':^21}|", file=out)
+    scored = (trial for trial in trials if trial.best_score is not None)
+    for number, trial in enumerate(scored, start=1):
+        values = (f"{trial.params[name]!s:>{width}} |" for name, width in zip(names, widths, strict=True))
+        print(f"|{number:>4} |{''.join(values)}{trial.best_score!s:>20} |", file=out)
+
+
+def write_files(folder: Path, trials: Sequence[Trial], spec: StudySpec) -> None:
+    """Write results.json and trials.csv into the folder, each as a whole or not at all."""
+    rows = [row(trial) for trial in trials]
+    winner = best(trials, spec)
+    results = {
+        "study": {**spec.to_wire(), "search_space": {n: s.to_wire() for n, s in spec.search_space.items()}},
+        "best_trial": None if winner is None else winner.id,
+        "best_config": None if winner is None else winner.params,
+        "trials": [asdict(each) for each in rows],
+    }
+    _replace(folder / "results.json", lambda out: json.dump(results, out, indent=2))
+    _replace(folder / "trials.csv", lambda out: _write_csv(out, rows, list(spec.search_space)))
+
+
+def _write_csv(out: TextIO, rows: Iterable[TrialRow], names: list[str]) -> None:
+    plain = ["id", "attempt", "state", "score", "step", "bracket", "issued_at", "started_at", "ended_at", "reason"]
+    writer = csv.writer(out)
+    writer.writerow([*plain, *(f"params.{name}" for name in names)])
+    for each in rows:
+        values = asdict(each)
+        writer.writerow([*(values[name] for name in plain), *(json.dumps(each.params.get(name)) for name in names)])
+
+
+def _replace(path: Path, write: Any) -> None:
+    """Write a file under another name and move it into place."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as out:
+            write(out)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

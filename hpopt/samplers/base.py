@@ -1,0 +1,56 @@
+"""The one question a study asks of a sampler: which hyper-parameters next?"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from hpopt.core.messages import SuggestRequest
+from hpopt.core.spec import StudySpec
+from hpopt.samplers.bayes import proposals
+from hpopt.samplers.sobol import design, generator
+
+
+def suggest(request: SuggestRequest) -> list[dict[str, Any]]:
+    """`count` configurations, for the trials from `ordinal` on; fewer only when a finite space has no more.
+
+    They differ from each other and from all in the request. The same request is always answered alike: there is no
+    state, no clock and no global random number.
+
+    The default hyper-parameters come first, then a Sobol design. "asha" never leaves the design; "bayes_opt" does
+    after `num_init_trials`, and comes back to it while the scores teach a model nothing.
+
+    Raises ValueError when the spec has no seed.
+    """
+    spec = request.spec
+    if spec.seed is None:
+        raise ValueError("seed=None: resolve the spec before asking for suggestions")
+    space, end = spec.search_space, request.ordinal + request.count
+    taken = {space.key(params) for params in (*(o.params for o in request.observations), *request.pending)}
+    found: list[dict[str, Any]] = []
+    modelled: Iterator[dict[str, Any]] = iter(())
+    for ordinal in range(request.ordinal, end):
+        if ordinal == max(request.ordinal, _first_modelled(spec)):
+            rest = replace(request, ordinal=ordinal, count=end - ordinal, pending=(*request.pending, *found))
+            modelled = proposals(rest, generator(spec.seed, ordinal), taken)
+        params = _default(spec, ordinal, taken) or next(modelled, None) or design(space, spec.seed, ordinal, taken)
+        if params is None:
+            break
+        taken.add(space.key(params))
+        found.append(params)
+    return found
+
+
+def _first_modelled(spec: StudySpec) -> float:
+    """The first ordinal that is asked of the model."""
+    if spec.search_alg == "asha":
+        return math.inf
+    return max(spec.num_init_trials, len(spec.default_hyper_parameters))
+
+
+def _default(spec: StudySpec, ordinal: int, taken: set[tuple[Any, ...]]) -> dict[str, Any] | None:
+    """The user's own configuration for this ordinal, unless it was given already."""
+    if ordinal >= len(spec.default_hyper_parameters):
+        return None
+    params = dict(spec.default_hyper_parameters[ordinal])
+    return None if spec.search_space.key(params) in taken else params

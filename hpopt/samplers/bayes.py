@@ -1,0 +1,155 @@
+"""Bayesian optimization: from results to a surrogate, and from that to suggestions."""
+
+import logging
+import math
+from collections.abc import Collection, Iterator
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpopt.core.messages import Observation, SuggestRequest
+from hpopt.core.spec import StudySpec
+from hpopt.samplers.acquisition import Acquisition, LogExpectedImprovement, UpperConfidenceBound, decayed_kappa
+from hpopt.samplers.encoding import Encoding
+from hpopt.samplers.optimize import STARTS, Screen, candidates, improve
+from hpopt.samplers.posterior import FitError
+from hpopt.samplers.subset import informative
+from hpopt.samplers.surrogate import Rows, fit
+from hpopt.samplers.transform import half_rank, is_constant
+
+Array = NDArray[np.float64]
+Config = dict[str, Any]
+
+DEFAULT_KAPPA = (2.576, 1.0, 0)
+"""kappa, kappa_decay and kappa_decay_delay of a user who left them alone: then the acquisition is ours to choose."""
+OUR_KAPPA = 1.8
+DOUBT = 0.1
+"""Extra noise, relative to the signal variance, of a result that a full training might have contradicted."""
+_INCUMBENTS = 4
+
+logger = logging.getLogger("hpopt.samplers")
+
+
+def proposals(
+    request: SuggestRequest, rng: np.random.Generator, taken: Collection[tuple[Any, ...]]
+) -> Iterator[Config]:
+    """Suggestions for the ordinals of the request, one after the other; ends early when the model knows no more.
+
+    The caller adds the key of each suggestion to `taken` before it asks for the next: what is in there is not given.
+    """
+    if request.spec.search_space.size == 1:
+        return
+    encoding = Encoding(request.spec.search_space)
+    tried = encoding.units([observation.params for observation in request.observations])
+    training = _training(request, encoding, tried)
+    if training is None:
+        return
+    try:
+        search = _Search(request, encoding, tried, training, rng)
+        for ordinal in range(request.ordinal, request.ordinal + request.count):
+            acquisition = acquisition_for(request.spec, ordinal, len(request.observations), search.threshold)
+            params = search.pick(acquisition, taken)
+            if params is None:
+                return
+            yield params
+            search.add(params)
+    except FitError as error:
+        logger.warning("a suggestion comes from the initial design instead: %s", error)
+
+
+def acquisition_for(spec: StudySpec, ordinal: int, finished: int, threshold: float) -> Acquisition:
+    """The user's UCB; with kappa left at its defaults, log EI for even ordinals and UCB for odd ones.
+
+    Alternating is better than either alone: log EI stalls in a local optimum, UCB wastes the first evaluations.
+    """
+    if (spec.kappa, spec.kappa_decay, spec.kappa_decay_delay) != DEFAULT_KAPPA:
+        kappa = decayed_kappa(spec.kappa, spec.kappa_decay, spec.kappa_decay_delay, finished)
+        return UpperConfidenceBound(kappa)
+    return UpperConfidenceBound(OUR_KAPPA) if ordinal % 2 else LogExpectedImprovement(threshold)
+
+
+class _Search:
+    """The posterior, and a pool of candidates that is screened again after each pick."""
+
+    def __init__(
+        self,
+        request: SuggestRequest,
+        encoding: Encoding,
+        tried: Array,
+        training: tuple[Rows, Array],
+        rng: np.random.Generator,
+    ) -> None:
+        rows, units = training
+        pending = encoding.units(request.pending)
+        self._encoding, self._space = encoding, request.spec.search_space
+        self._posterior = fit(rows, encoding.groups)
+        best = np.argsort(-self._posterior.predict(rows.X)[0], kind="stable")[:_INCUMBENTS]
+        if len(pending):
+            self._posterior = self._posterior.condition(encoding.features(pending))
+        self._known = {u.tobytes() for u in (*tried, *pending)}
+        self._pool = _unlike(candidates(encoding, units[best], rng), self._known)
+        self._screen = Screen(self._posterior, encoding.features(self._pool), room=request.count)
+        self.threshold = float(np.max(self._posterior.predict(self._posterior.points)[0]))
+        """The best mean of any point that was or will be tried: unlike the best score, noise does not raise it."""
+
+    def pick(self, acquisition: Acquisition, taken: Collection[tuple[Any, ...]]) -> Config | None:
+        """The configuration of the largest acquisition among those not taken; None when the pool has none."""
+        if not len(self._pool):
+            return None
+        order = np.argsort(-acquisition(self._screen.mean, self._screen.std)[0], kind="stable")
+        starts = self._pool[order[:STARTS]]
+        improved = improve(self._posterior, acquisition, self._encoding, starts, self._known)
+        configs = map(self._encoding.config, chain(improved, self._pool[order]))
+        return next((params for params in configs if self._space.key(params) not in taken), None)
+
+    def add(self, params: Config) -> None:
+        """Take the configuration as pending from now on."""
+        u = self._encoding.units([params])
+        self._known.add(u[0].tobytes())
+        x = self._encoding.features(u)
+        self.threshold = max(self.threshold, float(self._posterior.predict(x)[0][0]))
+        self._posterior = self._posterior.condition(x)
+        self._screen.update(self._posterior)
+
+
+def _unlike(U: Array, known: set[bytes]) -> Array:
+    """The rows of U, each once, that are not among the known ones."""
+    fresh = {u.tobytes(): i for i, u in enumerate(U)}
+    return U[sorted(i for row, i in fresh.items() if row not in known)]
+
+
+def _training(request: SuggestRequest, encoding: Encoding, U: Array) -> tuple[Rows, Array] | None:
+    """Training data and its unit rows, of what was tried at U (n, d).
+
+    None while the scores say nothing: fewer than two, or all the same.
+    """
+    observations = request.observations
+    scores = np.array([_score(each, request.spec.sign) for each in observations])
+    finite = np.isfinite(scores)
+    if np.count_nonzero(finite) < 2 or is_constant(scores[finite]):
+        return None
+    y = half_rank(np.where(finite, scores, scores[finite].min()))  # what failed counts as the worst that is known
+    excess = np.array([0.0 if each.complete and ok else DOUBT for each, ok in zip(observations, finite, strict=True)])
+    chosen = informative(encoding.features(U), y)
+    return _merged(encoding, U[chosen], y[chosen], excess[chosen])
+
+
+def _score(observation: Observation, sign: float) -> float:
+    """Larger is better; NaN without a valid score."""
+    return math.nan if observation.score is None else sign * observation.score
+
+
+def _merged(encoding: Encoding, U: Array, y: Array, excess: Array) -> tuple[Rows, Array]:
+    """Results of one configuration are averaged, their noise with them."""
+    _, first, inverse = np.unique(U.round(9), axis=0, return_index=True, return_inverse=True)
+    inverse, U = inverse.reshape(-1), U[first]
+    counts = np.bincount(inverse)
+    rows = Rows(
+        X=encoding.features(U),
+        y=np.bincount(inverse, y) / counts,
+        share=1.0 / counts,
+        excess=np.bincount(inverse, excess) / counts,
+    )
+    return rows, U

@@ -1,0 +1,85 @@
+"""The trainer's side of the public API: report, reportOOM, finalize_trial, trial."""
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from hpopt.contact import contact
+from hpopt.core.messages import Finalize, OutOfMemory, Release
+from hpopt.score import to_score
+from hpopt.status import Status
+
+_MISSING: Any = object()
+
+
+def report(
+    config: Mapping[str, Any], score: Any = _MISSING, current_iters: int | None = None, result: Any = _MISSING
+) -> Status:
+    """Report the score of one iteration; RUNNING: go on, STOP: end the training. Returns when that is committed.
+
+    `current_iters` is the iteration, counted from 1, for a trainer that does not report each of them; without it every
+    call is the next one. `result` is another name for `score`. NaN and the infinities count as an invalid iteration.
+
+    Raises TypeError or ValueError for a score or a config that is none, UnknownStudy when the study does not exist and
+    HpoptUnavailable when an outage lasts for longer than HPOPT_REPORT_DEADLINE (600 seconds).
+    """
+    if (score is _MISSING) == (result is _MISSING):
+        raise TypeError("pass the score once, as score= or as result=")
+    if current_iters is not None and (type(current_iters) is not int or not 1 <= current_iters < 2**31):
+        raise ValueError(f"current_iters={current_iters!r}: pass an int of at least 1, or leave it out")
+    return contact(config).report(to_score(result if score is _MISSING else score), current_iters)
+
+
+def reportOOM(config: Mapping[str, Any]) -> None:  # noqa: N802 - the reference's name
+    """Report that the trial ran out of memory: it is tried again, with a smaller batch if `batch_size_name` is set."""
+    it = contact(config)
+    it.say(OutOfMemory(it.identity.uid, it.identity.trial, it.identity.attempt))
+
+
+def finalize_trial(config: Mapping[str, Any], crashed: bool = False) -> None:
+    """Say that the trial has ended, for whatever cause; does nothing if that is known.
+
+    A trial with scores keeps its best one, as STOPPED or, if it `crashed`, as FAILED. One without is tried once more.
+    """
+    it = contact(config)
+    it.say(Finalize(it.identity.uid, it.identity.trial, it.identity.attempt, bool(crashed)))
+
+
+def start_of_contact(config: Mapping[str, Any]) -> None:
+    """Tell the coordinator that this process trains the config's trial."""
+    contact(config).start()
+
+
+class trial:  # noqa: N801 - used like a function: `with hpopt.trial(config) as t`
+    """One attempt as a `with` block: `t.report(score)`, `t.release()`.
+
+    Leaving the block finalizes the trial; an exception counts as a crash, an interruption gives the trial back.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        """Nothing is sent before the block is entered."""
+        self.config = config
+        self._contact = contact(config)
+
+    def __enter__(self) -> Self:
+        self._contact.start()
+        return self
+
+    def report(self, score: Any, current_iters: int | None = None) -> Status:
+        """See `hpopt.report`."""
+        return report(self.config, score, current_iters)
+
+    def release(self) -> None:
+        """Give the trial back, to be handed to somebody else: this process was interrupted."""
+        identity = self._contact.identity
+        self._contact.say(Release(identity.uid, identity.trial, identity.attempt))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._contact.stopped:
+            return
+        if kind is not None and not issubclass(kind, Exception):
+            self.release()
+        else:
+            finalize_trial(self.config, crashed=kind is not None)
