@@ -5,15 +5,19 @@ import asyncio
 import logging
 import os
 import signal
-import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from urllib.parse import quote, urlsplit
 
 from coordinator.keeper import Timing
 from coordinator.logs import configure
 from coordinator.service import Service, UnfitServerError
 from coordinator.store import AWAY, Store
+from coordinator.supervisor import serve
 
+PASSWORD_FILE = "HPOPT_PASSWORD_FILE"
+"""Environment variable: a file with the server's password, which then stands in no command line."""
 EMBEDDED = Timing(lease=2.0, grace=10.0, takeover=12.0, tick=1.0)
 """One machine, one operator: nothing is ever far away."""
 
@@ -24,9 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit status."""
     options = _parser().parse_args(arguments)
     if options.serve:
-        return subprocess.call([sys.executable, "-P", "-m", "coordinator.supervisor", "--dir", options.serve, "--serve"])
+        return serve(options.serve, port=options.port)
     if not options.url:
         _parser().error("give the server's URL with --url or in HPOPT_URL (or --serve DIR to start a server here)")
+    options.url = with_password(options.url, os.environ)
     configure(options.log_level)
     if options.check:
         return asyncio.run(_check(options.url))
@@ -34,15 +39,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("hpopt-coordinator", description="Runs the studies of all operators on one server.")
+    parser = argparse.ArgumentParser("hpopt-coordinator", description="Run the studies of a server.")
     parser.add_argument("--url", default=os.environ.get("HPOPT_URL"), help="redis://, rediss:// or unix:// (HPOPT_URL)")
     parser.add_argument("--serve", metavar="DIR", help="start the bundled server on loopback, with its data in DIR")
+    parser.add_argument("--port", type=int, default=0, help="its port; 0 chooses one (default: %(default)s)")
     parser.add_argument("--check", action="store_true", help="say whether the server and a coordinator are healthy")
     parser.add_argument("--embedded", action="store_true", help="shorter times, for a server that one operator owns")
     parser.add_argument("--lease", type=float, metavar="S", help="seconds after which a dead coordinator is replaced")
-    parser.add_argument("--grace", type=float, metavar="S", help="seconds of silence after which a trainer is given up")
-    parser.add_argument("--takeover", type=float, metavar="S", help="seconds for which a second process of a trial waits")
-    parser.add_argument("--tick", type=float, metavar="S", help="seconds between two looks at the heartbeats")
+    parser.add_argument("--grace", type=float, metavar="S", help="seconds of silence until a trainer is given up")
+    parser.add_argument("--takeover", type=float, metavar="S", help="seconds a second process of a trial waits")
+    parser.add_argument("--tick", type=float, metavar="S", help="seconds between looks at the heartbeats")
     parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     return parser
 
@@ -55,6 +61,16 @@ def _timing(options: argparse.Namespace) -> Timing:
         takeover=options.takeover or base.takeover,
         tick=options.tick or base.tick,
     )
+
+
+def with_password(url: str, environment: Mapping[str, str]) -> str:
+    """The URL with the password that a mounted secret holds, unless it has credentials already."""
+    path = environment.get(PASSWORD_FILE)
+    parts = urlsplit(url)
+    if not path or "@" in parts.netloc:
+        return url
+    password = quote(Path(path).read_text(encoding="utf-8").strip(), safe="")
+    return f"{parts.scheme}://:{password}@{url.partition('://')[2]}"
 
 
 async def _serve(url: str, timing: Timing) -> int:

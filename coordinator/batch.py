@@ -6,7 +6,15 @@ import msgpack
 
 from hpopt.core.curve import pack
 from hpopt.core.effects import (
-    Effect, Noted, PointAdded, Refused, Replied, StudyChanged, StudyReplaced, TrialChanged, VerdictGiven,
+    Effect,
+    Noted,
+    PointAdded,
+    Refused,
+    Replied,
+    StudyChanged,
+    StudyReplaced,
+    TrialChanged,
+    VerdictGiven,
 )  # fmt: skip
 from hpopt.core.keys import StudyKeys
 from hpopt.core.messages import encode
@@ -20,6 +28,9 @@ SCHEMA = 1
 """Version of what is stored; a coordinator refuses a study of a later one."""
 DEAD_HEAD = 1024
 """So many bytes of a refused message are kept."""
+
+Meta = dict[str, bytes | str | int]
+"""Fields of the study's meta hash that are to be set."""
 
 
 class Batch:
@@ -72,7 +83,7 @@ class Batch:
         written = self._trials or self._points or self._verdicts or self._replies or self._dead
         return not (written or self.study_changed)
 
-    def command(self, owner: str, seq: int, uid: str, meta: dict[str, bytes | str | int]) -> tuple[list[str], list[Any]]:
+    def command(self, owner: str, seq: int, uid: str, meta: Meta) -> tuple[list[str], list[Any]]:
         """KEYS and ARGV of the commit script. `uid`: the incarnation after the batch; `meta`: fields to set."""
         script = _Script(self.keys.meta)
         for field, value in meta.items():

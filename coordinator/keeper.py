@@ -14,8 +14,24 @@ from coordinator.store import AWAY, BLOCK, CONNECTION_LOST, Entry, Store, StudyL
 from coordinator.suggest import Suggester
 from hpopt.core.keys import StudyKeys
 from hpopt.core.messages import (
-    Ask, Close, Create, DecodeError, Event, Finalize, Internal, Lost, OutOfMemory, Query, Release, Report, Start,
-    Suggested, SuggestFailed, SuggestRequest, Tick, decode,
+    Ask,
+    Close,
+    Create,
+    DecodeError,
+    Event,
+    Finalize,
+    Internal,
+    Lost,
+    OutOfMemory,
+    Query,
+    Release,
+    Report,
+    Start,
+    Suggested,
+    SuggestFailed,
+    SuggestRequest,
+    Tick,
+    decode,
 )  # fmt: skip
 from hpopt.core.study import Study
 
@@ -141,7 +157,7 @@ class Keeper:
             for part in parts:
                 async with self.lock:
                     await self._apply(part, last=part is parts[-1])
-            entries = await (self.link.received() if self.link.reading_since else self.link.read(self.cursor, self._count))
+            entries = await self.link.read(self.cursor, self._count)
 
     @property
     def _count(self) -> int:
@@ -271,7 +287,9 @@ class Keeper:
             await self.store.forget(self.keys, old.uid, old.trials)
         await self._suggest_if_wanted()
 
-    async def _run(self, link: StudyLink, keys: list[str], arguments: list[object], read: tuple[str, int] | None) -> None:
+    async def _run(
+        self, link: StudyLink, keys: list[str], arguments: list[object], read: tuple[str, int] | None
+    ) -> None:
         """Commit; an unknown outcome is settled by reading the fence."""
         try:
             answer = await link.commit(keys, arguments, read)

@@ -46,8 +46,8 @@ class SaveDir:
         self.lock_fd = -1
         self._last_socket: object = None
 
-    def claim(self, pause: Callable[[float], None]) -> None:
-        """Become the one supervisor of this directory; waits, by `pause`, for one that is ending.
+    def claim(self, pause: Callable[[float], None], *, operator: int) -> None:
+        """Become the one supervisor of this directory, for the process `operator`; waits for one that is ending.
 
         Raises Refused("in_use") with the pids of the living supervisor and of its operator.
         """
@@ -55,7 +55,7 @@ class SaveDir:
         if not _wait_for(lambda: _try_lock(self._owner), self._patience, pause):
             raise self._in_use()
         self._last_socket = self._read_owner().get("socket")
-        self._write_owner()
+        self._write_owner(operator)
         with contextlib.suppress(FileNotFoundError):
             self.closed_mark.unlink()
 
@@ -75,14 +75,18 @@ class SaveDir:
 
     def mark_closed(self, reason: str) -> None:
         """Leave the mark that tells trainers that nothing will come back at this socket."""
-        write_private(self.closed_mark, reason + "\n")
+        try:
+            write_private(self.closed_mark, reason + "\n")
+        except OSError:  # the disk is full, but there may be room for an empty file
+            os.close(_open_private(self.closed_mark))
 
     def _patience(self) -> float:
-        return _CLOSING_WAIT if self.closed_mark.exists() else _IN_USE_AFTER
+        ending = self.closed_mark.exists() or not _runs(self._read_owner().get("operator"))
+        return _CLOSING_WAIT if ending else _IN_USE_AFTER
 
-    def _write_owner(self) -> None:
+    def _write_owner(self, operator: int) -> None:
         host = os.uname().nodename
-        record = {"pid": os.getpid(), "operator": os.getppid(), "host": host, "socket": str(self.socket)}
+        record = {"pid": os.getpid(), "operator": operator, "host": host, "socket": str(self.socket)}
         os.ftruncate(self._owner, 0)
         os.pwrite(self._owner, json.dumps(record).encode(), 0)
 
@@ -104,9 +108,13 @@ def write_private(path: Path, text: str) -> None:
     """Put `text` at `path`, readable by us only, at once and whole; a link there is replaced, not followed."""
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with os.fdopen(fd, "w", encoding="utf-8") as file:
-        file.write(text)
-    draft.replace(path)
+    try:
+        with os.fdopen(fd, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+        draft.replace(path)
+    except OSError:
+        draft.unlink()
+        raise
 
 
 def open_log(path: Path) -> int:
@@ -122,6 +130,18 @@ def _open_private(path: Path, flags: int = os.O_RDWR) -> int:
         return os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise Refused("refused", f"cannot open {path} ({error.strerror}); it must be a plain file") from error
+
+
+def _runs(pid: object) -> bool:
+    if not isinstance(pid, int):
+        return True  # nothing is known of it
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it is somebody else's
+        return True
+    return True
 
 
 def _try_lock(fd: int) -> bool:

@@ -30,6 +30,6 @@ def _volatile(info: Mapping[str, Any]) -> list[tuple[bool, str]]:
     status = info.get("aof_last_write_status", "ok")
     return [
         (policy != "noeviction", f"maxmemory-policy is {policy}: set it to noeviction, or studies lose keys"),
-        (not info.get("aof_enabled"), "the append-only file is off: set appendonly yes, or a restart loses every study"),
+        (not info.get("aof_enabled"), "the append-only file is off: set appendonly yes, or a restart loses all"),
         (status != "ok", f"the last write of the append-only file failed ({status}): look at the server's disk"),
     ]

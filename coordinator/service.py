@@ -47,7 +47,8 @@ class Service:
         """Serve until `drain` is called. Raises UnfitServerError when the server cannot be used."""
         await self._wait_for_server()
         log.info("coordinator ready", extra={"owner": self.owner})
-        background = [asyncio.create_task(each()) for each in (self._find_hints, self._renew_forever, self._check_forever)]
+        loops = (self._find_hints, self._renew_forever, self._check_forever)
+        background = [asyncio.create_task(each()) for each in loops]
         try:
             await self._find_forever()
         finally:
@@ -116,7 +117,7 @@ class Service:
                     for path in sorted(await self.store.studies() - self.keepers.keys()):
                         self._take(path)
             except AWAY:
-                await asyncio.sleep(random.uniform(0.1, 1.0))  # noqa: S311 - jitter; _find_forever logs the outage
+                await asyncio.sleep(random.uniform(0.1, 1.0))
 
     def _take(self, path: str) -> None:
         """Try to become the owner of a study, in a task of its own."""
@@ -142,7 +143,8 @@ class Service:
         except WrongTypeError as error:
             self._fault(path, f"key {error} is not of hpopt's type: another program writes under this prefix")
         except (FencedError, PoisonedError, *AWAY) as error:
-            log.warning("study dropped from memory", extra={"study": path, "detail": f"{type(error).__name__}: {error}"})
+            detail = f"{type(error).__name__}: {error}"
+            log.warning("study dropped from memory", extra={"study": path, "detail": detail})
             self._again_soon(path)
         except Exception:
             log.exception("study faulted", extra={"study": path})
@@ -151,7 +153,7 @@ class Service:
             self.keepers.pop(path, None)
 
     def _again_soon(self, path: str) -> None:
-        asyncio.get_running_loop().call_later(random.uniform(0.05, 0.2), self._take, path)  # noqa: S311 - jitter
+        asyncio.get_running_loop().call_later(random.uniform(0.05, 0.2), self._take, path)
 
     def _fault(self, path: str, detail: str) -> None:
         self._not_before[path] = asyncio.get_running_loop().time() + AFTER_FAULT

@@ -1,6 +1,5 @@
 """Everything the coordinator says to Redis. The only asynchronous file that imports redis."""
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable
 from importlib.resources import files
@@ -93,7 +92,7 @@ class Store:
     async def studies(self) -> set[str]:
         """Every "namespace/study" there is."""
         members = await self._redis.smembers(names.STUDIES)
-        return {member.decode() for member in members}
+        return {_text(member) for member in members}
 
     async def created(self) -> AsyncIterator[None]:
         """Yields whenever studies may have been created."""
@@ -120,7 +119,7 @@ class Store:
     async def fence(self, keys: StudyKeys) -> tuple[str, int]:
         """(owner, seq) as they stand: whether a commit with unknown outcome has landed."""
         owner, seq = await self._redis.hmget(keys.meta, "owner", "seq")
-        return (owner or b"").decode(), int(seq or 0)
+        return _text(owner or b""), int(seq or 0)
 
     async def load(self, keys: StudyKeys, uid: str) -> list[tuple[Trial, list[Any]]]:
         """Every trial with its curve, by id."""
@@ -130,7 +129,7 @@ class Store:
         for start in range(0, len(trials), 500):
             part = trials[start : start + 500]
             curves = await self._redis.mget([keys.curve(uid, trial.id) for trial in part])
-            loaded += [(trial, list(unpack(curve or b""))) for trial, curve in zip(part, curves, strict=True)]
+            loaded += [(trial, list(unpack(_bytes(curve)))) for trial, curve in zip(part, curves, strict=True)]
         return loaded
 
     async def silent(self, watched: list[str]) -> set[str]:
@@ -247,6 +246,15 @@ class StudyLink(Link):
 
     def _read(self, cursor: str, count: int) -> tuple[Any, ...]:
         return ("XREAD", "COUNT", count, "BLOCK", BLOCK, "STREAMS", self.keys.inbox, cursor)
+
+
+def _bytes(answer: bytes | str | None) -> bytes:
+    """redis-py's types allow for decoded answers, which we never ask for."""
+    return answer if isinstance(answer, bytes) else b""
+
+
+def _text(answer: bytes | str) -> str:
+    return answer.decode() if isinstance(answer, bytes) else answer
 
 
 def _payload(fields: list[bytes]) -> bytes:

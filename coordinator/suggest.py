@@ -38,7 +38,8 @@ class Suggester:
             if pool is self._pool:
                 self.close()
                 self._pool = self._start()
-            raise RuntimeError(f"the fitting process {'died' if isinstance(error, BrokenProcessPool) else 'hung'}") from error
+            what = "died" if isinstance(error, BrokenProcessPool) else "hung"
+            raise RuntimeError(f"the fitting process {what}") from error
 
     def close(self) -> None:
         """End the process, whatever it is doing."""

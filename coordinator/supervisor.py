@@ -58,7 +58,7 @@ class Supervisor:
         self._events = Events(serve=options.serve)
         self._home = SaveDir(options.directory)
         self._server = Valkey(self._home, appendfsync=options.appendfsync, port=options.port)
-        self._home.claim(self._events.pause)
+        self._home.claim(self._events.pause, operator=os.getpid() if options.serve else os.getppid())
         if not options.serve:
             _redirect(open_log(self._home.path / "supervisor.log"), _STDERR)
         self._server_ends = Restarts()
@@ -77,7 +77,7 @@ class Supervisor:
             self._announce()
             while True:
                 self._keep()
-        except (Ended, Refused) as end:
+        except (Ended, Refused, OSError) as end:
             reason = str(end)
             raise
         finally:
@@ -151,8 +151,7 @@ class Supervisor:
         self._log("ended")
 
     def _log(self, text: str) -> None:
-        with contextlib.suppress(OSError):  # a line of the log is not worth ending for
-            os.write(_STDERR, f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {text}\n".encode())
+        _say(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {text}", _STDERR)
 
 
 def run(options: Options) -> int:
@@ -188,13 +187,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _refuse(refusal: Refused, *, serve: bool) -> int:
-    with contextlib.suppress(OSError):  # nobody may be listening any more
-        _say(str(refusal) if serve else json.dumps(refusal.as_dict()))
+    if serve:
+        _say(str(refusal), _STDERR)
+    else:
+        _say(json.dumps(refusal.as_dict()))
     return refusal.exit_code
 
 
-def _say(line: str) -> None:
-    os.write(_STDOUT, f"{line}\n".encode())
+def _say(line: str, fd: int = _STDOUT) -> None:
+    with contextlib.suppress(OSError):  # nobody listens any more, or the disk is full: not worth ending for
+        os.write(fd, f"{line}\n".encode(errors="backslashreplace"))
 
 
 def _redirect(source: int, target: int) -> None:
@@ -203,7 +205,10 @@ def _redirect(source: int, target: int) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """Our environment for a child that must find this package, and must not meet another server's address."""
+    """Ours, with what a child needs to import the same code as we did, and without another server's address.
+
+    hpopt.embedded has the same lines for us: neither of the two packages may import the other.
+    """
     environment = {name: value for name, value in os.environ.items() if name != "HPOPT_URL"}
     root = str(Path(__file__).resolve().parents[1])
     known = environment.get("PYTHONPATH", "")

@@ -40,7 +40,7 @@ ALGORITHMS = {"baye_opt": "bayes_opt", "smbo": "bayes_opt"}
 log = logging.getLogger("hpopt")
 
 
-def create(
+def create(  # noqa: PLR0917 - the reference gives these arguments an order
     full_dataset_size: int,
     num_full_iterations: int,
     search_space: Mapping[str, SearchSpace],
@@ -111,6 +111,7 @@ def create(
         seed: Of everything random; drawn if None.
         default_hyper_parameters: One or more configurations to try first.
         overwrite: Replace an unfinished study of this name on a shared server.
+        unknown: Refused, with a hint at the argument that was meant.
         launch_timeout: Seconds after which a trial that was not started is handed out again; None: never on a shared
             server, 300 with the embedded one.
 
@@ -155,7 +156,7 @@ def join(study: str, url: str | None = None, namespace: str | None = None) -> Hp
     keys = StudyKeys(_namespace(namespace), study)
     server = server_at(url)
     created = _existing(server, keys)
-    return HpOpt(server, keys, secrets.token_hex(8), created, None, remember_credentials(url))
+    return HpOpt(server, keys, secrets.token_hex(8), created, save_path=None, shown_url=remember_credentials(url))
 
 
 # --- arguments
@@ -186,12 +187,12 @@ def _spec(**arguments: Any) -> StudySpec:
         values["search_alg"] = ALGORITHMS.get(values["search_alg"], values["search_alg"])
     spec = validated(StudySpec(**values))
     for name in sorted(RESERVED & spec.search_space.keys()):
-        log.warning('hpopt: the hyper-parameter %r is reachable as config["params"][%r] only: the name is taken', name, name)
+        log.warning('hpopt: the hyper-parameter %r is reachable as config["params"][%r] only', name, name)
     return spec
 
 
 def _plain(value: Any) -> Any:
-    """numpy's numbers as Python's; everything else as it is."""
+    """Numbers of numpy as those of Python; everything else as it is."""
     return value.item() if hasattr(value, "dtype") and getattr(value, "ndim", None) == 0 else value
 
 
@@ -242,7 +243,7 @@ def _begin(keys: StudyKeys, spec: StudySpec, folder: Path, url: str | None, *, r
         created = _created(server, keys, create_event)
         for notice in created.notices:
             log.warning("hpopt: %s", notice)
-        hpo = HpOpt(server, keys, session, created, folder, remember_credentials(full_url))
+        hpo = HpOpt(server, keys, session, created, save_path=folder, shown_url=remember_credentials(full_url))
     except BaseException:
         if embedded is not None:
             embedded.close()
@@ -256,10 +257,11 @@ def _created(server: Server, keys: StudyKeys, event: Create) -> Created:
     hints = (("SADD", names.STUDIES, keys.path), ("XADD", names.CREATED, "MAXLEN", 1000, "*", "s", keys.path))
     inquiry = Inquiry(keys.inbox, event, keys.replies(event.session), extra=hints, make=True, study=keys.path)
     try:
-        answer = server.client.ask(inquiry, _create_answer, Patience(CREATE_DEADLINE, UNREACHABLE_AFTER))
+        answer: Created | Refusal = server.client.ask(inquiry, _create_answer, Patience(CREATE_DEADLINE, UNREACHABLE_AFTER))
     except TimeoutError:
         raise HpoptUnavailable(
-            f"the coordinator on {server.client.shown} did not create {keys.path!r} within {CREATE_DEADLINE:g} s: see its log"
+            f"the coordinator on {server.client.shown} did not create {keys.path!r} within {CREATE_DEADLINE:g} s: its "
+            "log says why"
         ) from None
     if isinstance(answer, Refusal):
         raise _refused(answer, keys.path)
@@ -285,5 +287,6 @@ def _existing(server: Server, keys: StudyKeys) -> Created:
     """What the study's creation was answered with, read from what is stored."""
     created = read_created(server.client, keys)
     if created is None:
-        raise UnknownStudy(f"there is no study {keys.path!r} on {server.client.shown}: check study=, namespace= and the URL")
+        where = f"{keys.path!r} on {server.client.shown}"
+        raise UnknownStudy(f"there is no study {where}: check study=, namespace= and the URL")
     return created

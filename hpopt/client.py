@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from redis import exceptions
 from redis.backoff import NoBackoff
-from redis.connection import AbstractConnection, ConnectionPool
+from redis.connection import ConnectionPool
 from redis.retry import Retry
 
 from hpopt.core import keys as names
@@ -90,7 +90,7 @@ class Patience:
 class Client:
     """One server, for all threads of this process: each has its own connection. Forked children make new ones."""
 
-    def __init__(self, url: str, gone: Callable[[str], bool] = lambda url: False) -> None:
+    def __init__(self, url: str, gone: Callable[[str], bool] | None = None) -> None:
         """`gone(url)`: whether the server at the URL has ended for good. Nothing is connected yet.
 
         Raises ValueError when the URL cannot be used.
@@ -139,7 +139,8 @@ class Client:
             try:
                 entries = self._exchange(inquiry, patience, send=send)
             except _REFUSED as error:
-                raise HpoptUnavailable(f"{self.shown} refuses us: {error}. Check the credentials in HPOPT_URL") from None
+                remedy = "check the credentials in HPOPT_URL"
+                raise HpoptUnavailable(f"{self.shown} refuses us ({error}): {remedy}") from None
             except (*_AWAY, exceptions.ResponseError) as error:
                 self._wait_for_server(error, patience, pause)
                 inquiry.last, sent, pause = "0", -RESEND, min(2 * pause, LONGEST_PAUSE)
@@ -177,15 +178,16 @@ class Client:
         return _entries(answer)
 
     def _wait_for_server(self, error: Exception, patience: Patience, pause: float) -> None:
-        if self._gone(self.url):
+        if self._gone is not None and self._gone(self.url):
             raise HpoptUnavailable(f"the operator that ran {self.shown} has ended") from None
         late = patience.out() or patience.over
         if late:
-            raise HpoptUnavailable(f"{self.shown} is unreachable: {error}. Is the server up, and is HPOPT_URL right?") from None
+            remedy = "is the server up, and is HPOPT_URL right?"
+            raise HpoptUnavailable(f"{self.shown} is unreachable: {error}: {remedy}") from None
         if not patience.logged:
             patience.logged = True
             log.warning("hpopt: %s is unreachable (%s): waiting for it up to %g s", self.shown, error, patience.outage)
-        time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+        time.sleep(pause * random.uniform(0.5, 1.0))
 
     def _look_for_coordinator(self, patience: Patience) -> None:
         """Tell "no coordinator is running" and "of another version" from "slow"."""
@@ -198,15 +200,16 @@ class Client:
             check_versions(found.decode())
             return
         if patience.out():
-            raise NoCoordinator(f"no coordinator is running on {self.shown}: start one with `hpopt-coordinator --url ...`")
+            remedy = "start one with `hpopt-coordinator --url ...`"
+            raise NoCoordinator(f"no coordinator is running on {self.shown}: {remedy}")
         if not patience.logged:
             patience.logged = True
             log.warning("hpopt: no coordinator is running on %s: waiting up to %g s", self.shown, patience.outage)
 
     # --- connections
 
-    def _connection(self) -> AbstractConnection:
-        connection: AbstractConnection | None = getattr(self._local, "connection", None)
+    def _connection(self) -> Any:
+        connection = getattr(self._local, "connection", None)
         if connection is None:
             connection = self._local.connection = self._pool.make_connection()
         connection.connect()  # does nothing when it is connected
@@ -239,7 +242,8 @@ def check_versions(coordinator: str) -> None:
     """`coordinator`: what a coordinator says of itself, ending in "protocol 1-2". Raises VersionSkew."""
     low, _, high = coordinator.rpartition(" ")[2].partition("-")
     if low.isdigit() and high.isdigit() and not int(low) <= VERSION <= int(high):
-        raise VersionSkew(f"the coordinator understands protocols {low} to {high}, this process speaks {VERSION}: upgrade the older")
+        sides = f"the coordinator understands protocols {low} to {high}, this process speaks {VERSION}"
+        raise VersionSkew(f"{sides}: upgrade the older of the two")
 
 
 def _options(url: str) -> dict[str, Any]:
@@ -256,7 +260,7 @@ def _options(url: str) -> dict[str, Any]:
     return options
 
 
-def _receive(connection: AbstractConnection) -> Any:
+def _receive(connection: Any) -> Any:
     try:
         return connection.read_response(disable_decoding=True)
     except exceptions.ResponseError as error:

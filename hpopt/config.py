@@ -35,7 +35,9 @@ class Identity:
             raise TypeError(f"config={config!r}: pass the dict that get_next_sample() returned")
         found = config.get("hpopt")
         if not isinstance(found, Mapping):
-            raise ValueError('config["hpopt"] is missing: pass on the whole dict that get_next_sample() returned')
+            raise ValueError(  # noqa: TRY004 - the config is a dict, but not one of ours
+                'config["hpopt"] is missing: pass on the whole dict that get_next_sample() returned'
+            )
         version = _natural(found, "version")
         if not OLDEST <= version <= VERSION + 1:
             raise VersionSkew(f"the config is of protocol {version}, this process reads {OLDEST} to {VERSION + 1}")

@@ -123,7 +123,8 @@ class Contact:
         return True if verdict.attempt > mine or (verdict.attempt == mine and verdict.stop_step is not None) else None
 
     def _log_stop(self, verdict: Verdict) -> None:
-        log.info("hpopt: trial %d stops: %s", self.identity.trial, verdict.reason or "another process has taken it over")
+        reason = verdict.reason or "another process has taken it over"
+        log.info("hpopt: trial %d stops: %s", self.identity.trial, reason)
 
     # --- the round trip
 
@@ -205,7 +206,7 @@ def open_contacts(path: str, uid: str) -> list[Contact]:
 
 
 def _after_fork() -> None:
-    global _lock
+    global _lock  # noqa: PLW0603 - a lock that another thread held at the fork is never released in the child
     _lock = threading.Lock()
     for each in _contacts.values():
         each.lock = threading.RLock()

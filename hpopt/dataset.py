@@ -39,7 +39,7 @@ def createHpoDataset(
         raise MissingExtra("createHpoDataset needs PyTorch: pip install 'hpopt[torch]'") from error
     subset = make_dataset(fullset if dataset is None else dataset, _ratio(config), _size(config))
     if "hpopt" in config:
-        from hpopt.api import start_of_contact
+        from hpopt.trainer import start_of_contact
 
         start_of_contact(config)
     return subset

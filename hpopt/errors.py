@@ -21,7 +21,7 @@ class HpoptError(Exception):
     """Base of all errors of hpopt."""
 
 
-class HpoptUnavailable(HpoptError):  # noqa: N818 - says what is the matter, as ConnectionRefusedError's cause would
+class HpoptUnavailable(HpoptError):
     """The server or the coordinator did not answer before the deadline; nothing acknowledged is lost."""
 
 

@@ -4,7 +4,6 @@ import atexit
 import contextlib
 import logging
 import os
-import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -38,7 +37,16 @@ class HpOpt:
     Safe to use from several threads; each of them may wait for a sample. A context manager: leaving it closes it.
     """
 
-    def __init__(self, server: Server, keys: StudyKeys, session: str, created: Created, save_path: Path | None, shown_url: str | None) -> None:
+    def __init__(
+        self,
+        server: Server,
+        keys: StudyKeys,
+        session: str,
+        created: Created,
+        *,
+        save_path: Path | None,
+        shown_url: str | None,
+    ) -> None:
         """Made by `hpopt.create` and `hpopt.join`."""
         self.spec: StudySpec = created.spec
         self.uid = created.uid
@@ -124,11 +132,13 @@ class HpOpt:
         started = time.monotonic()
         last = "0" if again else self._last_reply
         inquiry = Inquiry(self._keys.inbox, ask, self._keys.replies(self.session), last, study=self._keys.path)
+        answer: Sample | Nothing | Refusal
         while True:
             left = None if timeout is None else timeout - (time.monotonic() - started)
             part = SAY_WHY_AFTER if left is None else min(left, SAY_WHY_AFTER)
             try:
-                answer = self._server.client.ask(inquiry, lambda found: self._mine(found, ask.n), Patience(part, deadline()))
+                patience = Patience(part, deadline())
+                answer = self._server.client.ask(inquiry, lambda found: self._mine(found, ask.n), patience)
                 break
             except TimeoutError:
                 if timeout is not None and time.monotonic() - started >= timeout:
@@ -231,7 +241,7 @@ class HpOpt:
         if self._closed:
             raise ValueError("this HpOpt is closed: call hpopt.create(..., resume=True) to go on with the study")
         if os.getpid() != self._pid:
-            raise ValueError("this HpOpt belongs to the process that created it: pass configs to child processes, not the HpOpt")
+            raise ValueError("this HpOpt belongs to the process that created it: pass configs to others")
 
     def __enter__(self) -> Self:
         return self

@@ -24,7 +24,13 @@ log = logging.getLogger("hpopt")
 class Mirror:
     """A daemon thread that writes the files whenever the study has changed."""
 
-    def __init__(self, folder: Path, spec: Callable[[], StudySpec], read: Callable[[], list[Trial]], changed: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        spec: Callable[[], StudySpec],
+        read: Callable[[], list[Trial]],
+        changed: Callable[[], object],
+    ) -> None:
         """`changed()` is a value that differs when there is something new."""
         self.folder = folder
         self._spec, self._read, self._changed = spec, read, changed

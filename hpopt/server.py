@@ -57,7 +57,7 @@ def remember_credentials(url: str) -> str | None:
 
 
 def _after_fork() -> None:
-    global _lock
+    global _lock  # noqa: PLW0603 - a lock that another thread held at the fork is never released in the child
     _lock = threading.Lock()
     for server in _servers.values():
         server.heart.after_fork()

@@ -30,7 +30,7 @@ def report(
     return contact(config).report(to_score(result if score is _MISSING else score), current_iters)
 
 
-def reportOOM(config: Mapping[str, Any]) -> None:  # noqa: N802 - the reference's name
+def reportOOM(config: Mapping[str, Any]) -> None:
     """Report that the trial ran out of memory: it is tried again, with a smaller batch if `batch_size_name` is set."""
     it = contact(config)
     it.say(OutOfMemory(it.identity.uid, it.identity.trial, it.identity.attempt))

@@ -5,14 +5,10 @@ so that the study can be dropped and restored from there at any moment.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-import msgpack
-
-from hpopt.core.curve import pack, unpack
-from hpopt.core.effects import Effect, PointAdded, Replied, StudyChanged, StudyReplaced, TrialChanged, VerdictGiven
+from hpopt.core.effects import Effect
 from hpopt.core.messages import (
     Answer,
     Ask,
@@ -31,6 +27,7 @@ from hpopt.core.messages import (
     Sample,
     Start,
     Suggested,
+    SuggestFailed,
     SuggestRequest,
     Tick,
     Verdict,
@@ -40,13 +37,13 @@ from hpopt.core.messages import (
 from hpopt.core.space import SearchSpace, Space
 from hpopt.core.spec import StudySpec
 from hpopt.core.study import Study
-from hpopt.core.trial import Trial
 from hpopt.core.validation import validated
 from hpopt.status import Status
+from tests.committed import Committed
 
 SPACE = Space({"lr": SearchSpace("loguniform", [1e-4, 1e-1]), "bs": SearchSpace("quniform", [8, 64, 8])})
 """What is searched unless a test says otherwise."""
-INTERNAL = (Tick, Suggested, Lost)
+INTERNAL = (Tick, Suggested, SuggestFailed, Lost)
 
 Sampler = Callable[[SuggestRequest], list[dict[str, Any]]]
 Training = Callable[[Sample], Iterable[float | None]]
@@ -54,7 +51,7 @@ Training = Callable[[Sample], Iterable[float | None]]
 
 
 def quick_suggest(request: SuggestRequest) -> list[dict[str, Any]]:
-    """A cheap sampler: configurations drawn by ordinal, different from all in the request; fewer if there are no more."""
+    """A cheap sampler: configurations drawn by ordinal, other than all in the request; fewer if there are no more."""
     space = request.spec.search_space
     taken = {space.key(each.params) for each in request.observations} | {space.key(each) for each in request.pending}
     found = []
@@ -71,61 +68,6 @@ def _candidates(space: Space, random: Random) -> Iterator[dict[str, Any]]:
     for _ in range(20):
         yield space.from_unit([random.random() for _ in space])
     yield from map(space.config_at, range(space.size or 0))
-
-
-@dataclass
-class Committed:
-    """What a server would hold of one study, as bytes."""
-
-    uid: str = ""
-    state: bytes = b""
-    records: dict[int, bytes] = field(default_factory=dict)
-    curves: dict[int, bytearray] = field(default_factory=dict)
-    verdicts: dict[tuple[str, int], bytes] = field(default_factory=dict)
-    replies: dict[str, list[bytes]] = field(default_factory=dict)
-
-    def apply(self, study: Study, effects: list[Effect]) -> None:
-        """Commit what follows from one event."""
-        for effect in effects:
-            match effect:
-                case StudyReplaced():
-                    self.records, self.curves = {}, {}
-                case PointAdded():
-                    self.curves.setdefault(effect.trial, bytearray()).extend(pack(effect.point))
-                case VerdictGiven():
-                    self.verdicts[effect.uid, effect.trial] = encode(effect.verdict)
-                case Replied():
-                    self.replies.setdefault(effect.session, []).append(encode(effect.answer))
-                case TrialChanged():
-                    self.records[effect.trial.id] = msgpack.packb(effect.trial.to_wire())
-                case StudyChanged():
-                    self.uid, self.state = study.uid, msgpack.packb(study.to_wire())
-
-    def restore(self, takeover_after: float) -> Study:
-        """The study, as a coordinator that has just taken it over would load it."""
-        study = Study(takeover_after)
-        if self.uid:
-            trials = [Trial.from_wire(msgpack.unpackb(record)) for _, record in sorted(self.records.items())]
-            loaded = [(trial, unpack(bytes(self.curves.get(trial.id, b"")))) for trial in trials]
-            study.restore(self.uid, msgpack.unpackb(self.state), loaded)
-        return study
-
-
-def snapshot(study: Study) -> Any:
-    """Everything that a study remembers and its answers may depend on, as comparable plain values."""
-    if not study.uid:
-        return None
-    trials, scheduler = study.trials, study.attempts.scheduler
-    curves = [unpacked(trial.to_wire()) for trial in trials]
-    parts = [getattr(scheduler, name, None) for name in ("rungs", "progress", "curves")]
-    steps = {step: means for step, means in getattr(scheduler, "by_step", {}).items() if means}
-    indexes = sorted(trials.pending), trials.ended, trials._handed, list(study.desk.requests.items())
-    return study.uid, unpacked(study.to_wire()), curves, repr(parts), steps, indexes
-
-
-def unpacked(wire: Any) -> Any:
-    """Plain values as they come back from the wire."""
-    return msgpack.unpackb(msgpack.packb(wire))
 
 
 def heard(verdict: Verdict | None, attempt: int, life: str, step: int) -> Status | None:
@@ -170,15 +112,16 @@ class Simulation:
             self.suggest()
         return effects
 
-    def suggest(self) -> bool:
-        """Deliver suggestions until no more are wanted; False if none were."""
-        wanted = False
+    def suggest(self) -> list[Effect]:
+        """Deliver suggestions until no more are wanted; what followed from them."""
+        effects: list[Effect] = []
         while (request := self.study.wanted()) is not None:
-            wanted = True
             basis = len(request.observations)
             event = Suggested(self.study.uid, basis, request.ordinal, tuple(self.sampler(request)))
-            self.committed.apply(self.study, self.study.handle(event, self.now))
-        return wanted
+            follows = self.study.handle(event, self.now)
+            self.committed.apply(self.study, follows)
+            effects += follows
+        return effects
 
     def crash(self) -> None:
         """The coordinator dies, and another one goes on with what is committed."""
@@ -186,7 +129,9 @@ class Simulation:
         if self.prompt:
             self.suggest()
 
-    def tick(self, seconds: float = 0.0, *, silent: Iterable[tuple[int, int, str]] = (), gone: Iterable[str] = ()) -> None:
+    def tick(
+        self, seconds: float = 0.0, *, silent: Iterable[tuple[int, int, str]] = (), gone: Iterable[str] = ()
+    ) -> None:
         """Time passes; `silent` lives and `gone` sessions have no heartbeat."""
         self.now += seconds
         self.send(Tick(frozenset(silent), frozenset(gone)))
@@ -244,8 +189,7 @@ class Simulation:
 
     def verdict(self, trial: int) -> Verdict | None:
         """The newest verdict of a trial."""
-        data = self.committed.verdicts.get((self.study.uid, trial))
-        return None if data is None else decode(data, Verdict)
+        return self.committed.verdict(self.study.uid, trial)
 
     def start(self, to: Sample, life: str = "a", restart: int = -1) -> Verdict:
         """A trainer's first contact."""

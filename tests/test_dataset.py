@@ -2,7 +2,6 @@ import copy
 import pickle
 import subprocess
 import sys
-import types
 from collections import OrderedDict, namedtuple
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset, random_split
 
+from hpopt import trainer
 from hpopt.dataset import createHpoDataset
 from hpopt.errors import MissingExtra
 
@@ -364,9 +364,7 @@ def test_loader_processes_read_the_same_subset(method: str) -> None:
 def test_creation_starts_the_contact_with_the_study(monkeypatch: pytest.MonkeyPatch) -> None:
     """With an identity in the config the study is told that the trial starts, once the dataset is made."""
     started: list[Any] = []
-    api = types.ModuleType("hpopt.api")
-    api.start_of_contact = started.append  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "hpopt.api", api)
+    monkeypatch.setattr(trainer, "start_of_contact", started.append)
     mine = {**config(), "hpopt": {"trial": 3}}
     with pytest.raises(TypeError):
         createHpoDataset(Stream(), mine)

@@ -73,6 +73,7 @@ class TestValues:
             ("loguniform", [1e-4, 0.1], None),
             ("quniform", [0, 1e9, 1e-6], 10**15 + 1),
             ("quniform", [-(2**53), 2**53, 1], 2**54 + 1),
+            ("quniform", [0, 2**52, 0.5], 2**53 + 1),
             ("choice", range(1000), 1000),
         ],
     )
@@ -153,10 +154,11 @@ class TestValues:
 
     def test_from_unit_of_bad_coordinates(self) -> None:
         """Coordinates beyond the interval are moved to its ends; NaN is a ValueError."""
-        space = SearchSpace("quniform", [1, 5, 1])
-        assert (space.from_unit(-0.1), space.from_unit(1.1), space.from_unit(np.float64(0.5))) == (1, 5, 3)
-        with pytest.raises(ValueError, match="NaN"):
-            space.from_unit(NAN)
+        for type, range in (("uniform", [1, 5]), ("loguniform", [1, 5]), ("quniform", [1, 5, 1]), ("choice", [1, 5])):
+            space = SearchSpace(type, range)
+            assert [space.from_unit(u) for u in (-3, -1e-9, 1 + 1e-9, INF)] == [1, 1, 5, 5]
+            with pytest.raises(ValueError, match="NaN"):
+                space.from_unit(NAN)
 
     def test_options_are_copies(self) -> None:
         """Whoever gets a list may change it."""
@@ -210,6 +212,11 @@ class TestCoordinates:
         space = SearchSpace(type, range)
         assert (space.lower_space(), space.upper_space()) == pytest.approx((lower, upper))
 
+    def test_options_stand_in_the_middle(self) -> None:
+        """The internal coordinates of option i are [i, i + 1)."""
+        space = SearchSpace("choice", ["a", "b", "c"])
+        assert [space.real_to_space(option) for option in "abc"] == [0.5, 1.5, 2.5]
+
     @pytest.mark.parametrize(
         ("type", "range", "x", "value"),
         [
@@ -259,7 +266,8 @@ class TestCoordinates:
         """to_unit takes any number, as data of an older, wider space may hold it."""
         space = SearchSpace("quniform", [0, 1, 0.25])
         assert [space.from_unit(space.to_unit(x)) for x in (-5, 0.3, 99)] == [0.0, 0.25, 1.0]
-        assert space.nearest(10) == 1.0
+        assert [space.nearest(x) for x in (1e308, -(2**53))] == [1.0, 0.0]
+        assert SearchSpace("quniform", [0, 1, 1e-9]).nearest(1e308) == 1.0
 
     @pytest.mark.parametrize("index", [-1, 3])
     def test_no_such_index(self, index: int) -> None:

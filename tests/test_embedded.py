@@ -176,8 +176,9 @@ def test_coordinator_gets_its_arguments_and_no_other_url(tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize("name", ["with space", "größe-日本", "a%20b?#'\"\\{}*", "x" * 120])
-def test_any_save_path_works(tmp_path: Path, name: str) -> None:
+def test_any_save_path_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Spaces, other scripts, quotes and long names in save_path make no difference to a client of the URL."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     with EmbeddedServer.start(tmp_path / name, options=FAKE) as server, redis.Redis.from_url(server.url) as client:
         assert client.ping()
         assert not closed_mark(server.url)
@@ -281,8 +282,11 @@ def test_a_child_that_lives_on_keeps_nothing_alive(operator: Callable[[str], Ope
 
 def test_interrupt_from_the_keyboard_is_the_operators_business(operator: Callable[[str], Operator]) -> None:
     """Ctrl-C reaches the operator's process group; the server is still there for what the operator has to do."""
-    process = operator("try:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    say(pong=ping())\n")
+    process = operator(
+        "try:\n    say(trying=True)\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    say(pong=ping())\n"
+    )
     supervisor = hear(process)["pid"]
+    hear(process)
     os.killpg(process.pid, signal.SIGINT)
     assert hear(process) == {"pong": "PONG"}
     assert process.wait(DEADLINE) == 0

@@ -198,7 +198,7 @@ def test_links_are_not_followed(tmp_path: Path, home: Path) -> None:
     place = SaveDir(home)
     (home / "owner").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(Refused, match="must be a plain file"):
-        place.claim(never)
+        place.claim(never, operator=1)
     assert not (tmp_path / "elsewhere").exists()
 
 
@@ -321,6 +321,21 @@ def test_children_end_with_a_killed_supervisor(start: Start) -> None:
     wait_until(lambda: has_ended(line["server_pid"]) and has_ended(line["coordinator_pid"]))
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's death")
+def test_server_holds_the_lock_as_long_as_it_lives(home: Path, start: Start) -> None:
+    """While a server lives no other can have its data, even if its supervisor is dead."""
+    process = start()
+    line = hear(process)
+    with (home / "lock").open() as lock:
+        os.kill(line["server_pid"], signal.SIGSTOP)
+        process.kill()
+        wait_until(lambda: has_ended(process.pid))
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.kill(line["server_pid"], signal.SIGCONT)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+
 def test_heartbeats_of_an_earlier_operator_are_forgotten(home: Path, start: Start) -> None:
     """At the start the heartbeats go, of which there may be many, and other keys stay; with --again all stay."""
     keys = StudyKeys("default", "study")
@@ -367,7 +382,7 @@ def test_copy_of_a_directory_does_not_reach_the_original(home: Path, tmp_path: P
     copy = SaveDir(tmp_path / "copy" / ".hpopt")
     (copy.path / "owner").write_bytes((home / "owner").read_bytes())
     evicted: list[Path] = []
-    copy.claim(never)
+    copy.claim(never, operator=1)
     copy.lock_data(never, evicted.append)
     assert evicted == [copy.socket]
 

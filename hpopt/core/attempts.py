@@ -6,6 +6,7 @@ from typing import Any
 from hpopt.core.batch_size import BatchSizeBound, is_size
 from hpopt.core.curve import Point
 from hpopt.core.effects import PointAdded, StudyChanged, TrialChanged, Turn, VerdictGiven
+from hpopt.core.lives import Lives
 from hpopt.core.messages import Finalize, OutOfMemory, Query, Release, Report, Start, Verdict
 from hpopt.core.schedulers.base import Scheduler, make_scheduler
 from hpopt.core.spec import StudySpec
@@ -20,8 +21,6 @@ RETRIES = {"crashes": 1, "losses": 1, "releases": 20, "ooms": 8}
 """How often a trial is handed out again after each kind of mishap."""
 OOM_RETRIES_UNCHANGED = 1
 """The same for running out of memory when there is no batch size to make smaller."""
-REFUSED_LIVES = 8
-"""So many processes that came second to an attempt are remembered."""
 
 
 class Attempts:
@@ -31,8 +30,8 @@ class Attempts:
         """`takeover_after`: seconds after which the second process of a live attempt is refused."""
         self.uid = uid
         self.spec = spec
-        self.takeover_after = takeover_after
         self.trials = Trials()
+        self.lives = Lives(self.trials, takeover_after)
         self.scheduler: Scheduler = make_scheduler(spec)
         self.bound = BatchSizeBound()
         self.failures = 0
@@ -50,7 +49,7 @@ class Attempts:
         """A process begins an attempt; the verdict tells it whether it may, and from which step."""
         trial = self._current(event, turn)
         if trial is not None:
-            self._contact(trial, event.life, event.restart, turn)
+            self.lives.claim(trial, event.life, event.restart, turn)
             self.verdict(trial, turn)
 
     def report(self, event: Report, turn: Turn) -> None:
@@ -58,7 +57,7 @@ class Attempts:
         trial = self._current(event, turn)
         if trial is None:
             return
-        if self._contact(trial, event.life, -1, turn) and event.step > trial.last_step:
+        if self.lives.speaks(trial, event.life, turn) and event.step > trial.last_step:
             self._score(trial, min(event.step, self.spec.iterations), event.score, turn)
         self.verdict(trial, turn)
 
@@ -67,13 +66,14 @@ class Attempts:
         trial = self._current(event, turn)
         if trial is None:
             return
-        self._contact(trial, trial.life, trial.restart, turn)
+        self.lives.begun(trial, turn)
         trial.ooms += 1
         size = self._smaller(trial)
-        if trial.ooms > (OOM_RETRIES_UNCHANGED if size is None else RETRIES["ooms"]):
+        if trial.ooms > self._oom_retries(trial, size):
             self._end(trial, TrialState.FAILED, "out of memory, and no smaller batch is left to try", turn)
         else:
-            self._again(trial, TrialState.OUT_OF_MEMORY, f"out of memory, next batch size {size}", turn)
+            remedy = "to be tried once more" if size is None else f"next batch size {size}"
+            self._again(trial, TrialState.OUT_OF_MEMORY, f"out of memory, {remedy}", turn)
             self._resize(trial, size)
         turn.add(StudyChanged())
         self.verdict(trial, turn)
@@ -82,14 +82,15 @@ class Attempts:
         """The attempt has ended, with or without scores."""
         trial = self._current(event, turn)
         if trial is not None:
-            self._contact(trial, trial.life, trial.restart, turn)
-            self.finish(trial, event.crashed, "its training crashed" if event.crashed else "finalized", turn)
+            self.lives.begun(trial, turn)
+            reason = "its training crashed" if event.crashed else "finalized"
+            self.finish(trial, reason, turn, crashed=event.crashed)
 
     def release(self, event: Release, turn: Turn) -> None:
         """The attempt was interrupted through no fault of its own."""
         trial = self._current(event, turn)
         if trial is not None:
-            self._contact(trial, trial.life, trial.restart, turn)
+            self.lives.begun(trial, turn)
             self._retry(trial, "releases", TrialState.WAITING, "released by its trainer", turn)
             self.verdict(trial, turn)
 
@@ -101,10 +102,9 @@ class Attempts:
 
     # --- what the study and the coordinator see
 
-    def finish(self, trial: Trial, crashed: bool, reason: str, turn: Turn) -> None:
+    def finish(self, trial: Trial, reason: str, turn: Turn, *, crashed: bool = False) -> None:
         """End the attempt of a pending trial: for good if it has a score, else it is tried once more."""
-        if trial.state is TrialState.ISSUED:
-            self.trials.move(trial, TrialState.RUNNING)
+        self.lives.begun(trial, turn)
         if trial.best_score is not None:
             self._end(trial, TrialState.FAILED if crashed else TrialState.STOPPED, reason, turn)
         else:
@@ -118,8 +118,8 @@ class Attempts:
 
     def tick(self, trial: Trial, silent: frozenset[tuple[int, int, str]], turn: Turn) -> None:
         """Time passes for a pending trial."""
-        if trial.challenger is not None:
-            self._settle(trial, silent, turn)
+        if self.lives.settle(trial, silent, turn):
+            self.verdict(trial, turn)
         timeout = self.spec.launch_timeout
         if trial.state is TrialState.ISSUED and timeout is not None and turn.now - trial.issued_at >= timeout:
             self._retry(trial, "losses", TrialState.WAITING, f"not started within {timeout:g} s", turn, may_return=True)
@@ -141,7 +141,7 @@ class Attempts:
         )
         turn.add(VerdictGiven(self.uid, trial.id, verdict, trial.state in ENDED))
 
-    # --- who speaks for an attempt
+    # --- which attempt is meant
 
     def _known(self, event: Any, turn: Turn) -> Trial | None:
         trial = self.trials.get(event.trial)
@@ -157,39 +157,6 @@ class Attempts:
             return trial
         self.verdict(trial, turn)
         return None
-
-    def _contact(self, trial: Trial, life: str, restart: int, turn: Turn) -> bool:
-        """A process speaks for the attempt. Whether it may: the first one keeps it until it falls silent."""
-        if trial.state is not TrialState.RUNNING or restart > trial.restart >= 0:
-            self._hand_over(trial, life, restart, turn)
-        elif life != trial.life and life not in trial.refused:
-            if trial.challenger is None:
-                trial.challenger = (life, restart, turn.now)
-            elif trial.challenger[0] != life:
-                trial.refused = (*trial.refused, life)[-REFUSED_LIVES:]
-            turn.add(TrialChanged(trial))
-        return life == trial.life
-
-    def _settle(self, trial: Trial, silent: frozenset[tuple[int, int, str]], turn: Turn) -> None:
-        """Two processes want one attempt: the second takes over if the first is silent, else it is refused."""
-        life, restart, since = trial.challenger or ("", -1, turn.now)
-        if (trial.id, trial.attempt, trial.life) in silent:
-            self._hand_over(trial, life, restart, turn)
-        elif turn.now - since >= self.takeover_after:
-            trial.challenger, trial.refused = None, (*trial.refused, life)[-REFUSED_LIVES:]
-            turn.add(TrialChanged(trial))
-        else:
-            return
-        self.verdict(trial, turn)
-
-    def _hand_over(self, trial: Trial, life: str, restart: int, turn: Turn) -> None:
-        if trial.state is not TrialState.RUNNING:
-            self.trials.move(trial, TrialState.RUNNING)
-            trial.started_at = trial.started_at or turn.now
-        if trial.life != life:
-            trial.life, trial.restart, trial.base_step, trial.challenger = life, restart, trial.last_step, None
-        turn.add(TrialChanged(trial))
-        turn.note("trial running", trial, f"attempt {trial.attempt} from step {trial.base_step}")
 
     # --- what becomes of a trial
 
@@ -216,13 +183,23 @@ class Attempts:
     def _goodness(self, score: float | None) -> float:
         return -math.inf if score is None else self.spec.sign * score
 
+    def _has_sizes(self, trial: Trial) -> bool:
+        """Whether the trial has a batch size, and it is one of many."""
+        name = self.spec.batch_size_name
+        return name is not None and is_size(trial.params[name]) and self.spec.search_space[name].size is not None
+
     def _smaller(self, trial: Trial) -> Any | None:
         """The batch size to try next, after this one ran out of memory; None if there is none."""
-        name = self.spec.batch_size_name
-        if name is None or not is_size(trial.params[name]):
+        if not self._has_sizes(trial):
             return None
+        name = str(self.spec.batch_size_name)
         self.bound.failed(trial.params[name])
         return self.bound.next_size(self.spec.search_space[name], trial.params[name])
+
+    def _oom_retries(self, trial: Trial, size: Any | None) -> int:
+        if size is not None:
+            return RETRIES["ooms"]
+        return 0 if self._has_sizes(trial) else OOM_RETRIES_UNCHANGED
 
     def _resize(self, trial: Trial, size: Any | None) -> None:
         """The next attempt has other params, so the scores of this one no longer count."""

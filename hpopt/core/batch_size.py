@@ -45,7 +45,7 @@ class BatchSizeBound:
         target = failed / 2 if self.fits is None or self.fits >= failed else math.sqrt(self.fits * failed)
         sizes = _Sizes(space)
         below = sizes.below(failed)
-        return None if below == 0 else sizes.at(max(0, min(below, sizes.up_to(target)) - 1))
+        return sizes.at(max(0, min(below, sizes.up_to(target)) - 1)) if below else None
 
     def largest(self, space: SearchSpace) -> Size | None:
         """The largest size of the space below the bound, else its smallest; None when the space has no sizes."""
@@ -64,7 +64,7 @@ class _Sizes:
     """The sizes a hyper-parameter can take, rising, without listing a large grid."""
 
     def __init__(self, space: SearchSpace) -> None:
-        self.at: Callable[[int], Any] = space.value_at
+        self.at: Callable[[int], Size] = space.value_at
         self.count = space.size or 0
         if space.is_choice:
             sizes = sorted(filter(is_size, space.range))

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 from hpopt.core.value import MAX_INT, identity, json_value, number, numbers
 
+DEFAULT_BASE = 10
 MAX_OPTIONS = 1000
 
 
@@ -99,7 +100,7 @@ class LogUniform(Uniform):
 
     def __init__(self, range: list[Any]) -> None:
         super().__init__(range)
-        self.base = _base(self.range[2:])
+        self.base = float((*self.range, DEFAULT_BASE)[2])
         self.canonical = (self.lo, self.hi, self.base)
         self._width = math.log1p(_finite((self.hi - self.lo) / self.lo))
 
@@ -170,7 +171,7 @@ class QLogUniform(QUniform):
 
     def __init__(self, range: list[Any]) -> None:
         super().__init__(range)
-        self.base = _base(self.range[3:])
+        self.base = float((*self.range, DEFAULT_BASE)[3])
         self.canonical = (*self.range[:3], isinstance(self._q, int), self.base)
         # In units of q the cells are [first - 1/2, first + 1/2], ...; first is at least 1.
         self._edge = self._first - 0.5
@@ -233,10 +234,6 @@ class Choice(Dimension):
         """The option at the place; a list or a dict is a copy, as whoever gets it may change it."""
         option = self._options[index]
         return copy.deepcopy(option) if type(option) in (list, dict) else option
-
-
-def _base(given: list[Any]) -> float:
-    return float(given[0]) if given else 10.0
 
 
 def _finite(width: float) -> float:

@@ -1,5 +1,6 @@
 """Who gets which trial: the open requests of all operators, and the suggestions prepared for them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +20,8 @@ class HandOut:
 
     spec: StudySpec
     trials: Trials
+    fit: Callable[[Trial], None]
+    """Brings a trial that begins an attempt up to what has been learned."""
     requests: dict[tuple[str, int], Ask] = field(default_factory=dict)
     gone: frozenset[str] = frozenset()
     """Sessions without a heartbeat; `closed` are those that said so themselves."""
@@ -43,13 +46,18 @@ class HandOut:
         """Whether one more trial may be under way: always during the initial design, else up to `num_workers`."""
         return len(self.trials) < self._initial() or len(self.trials.pending) < self.spec.num_workers
 
+    @property
+    def full(self) -> bool:
+        """Only the end of a trial can make room for one more, or leave one to be handed out again."""
+        return not self.may_issue() or len(self.trials) >= self.spec.trials
+
     def nothing(self, ask: Ask) -> Nothing | None:
         """The answer when there is no trial for the request; None if it has to wait for one."""
         if ask.mode == "end":
             return Nothing(ask.n, done=True) if self.idle or self.done else None
         if self.done:
             return Nothing(ask.n, done=True)
-        if ask.mode == "now" and not self.may_issue():
+        if ask.mode == "now" and self.full:
             return Nothing(ask.n, done=False)
         return None
 
@@ -57,7 +65,7 @@ class HandOut:
         """The trial that the request gets now, if there is one for it."""
         if ask.mode == "end":
             return None
-        trial = self.trials.orphan(self.gone | self.closed, ask.session)  # handed out, but its operator died before it was started
+        trial = self.trials.orphan(self.gone | self.closed, ask.session)  # its operator died before it was started
         if trial is None and self.may_issue():
             trial = self._again(self.trials.next_reissuable()) or self._new()
         if trial is not None:
@@ -78,6 +86,11 @@ class HandOut:
             return None
         pending = tuple(trial.params for trial in self.trials if trial.state not in ENDED)
         return SuggestRequest(self.spec, created, depth, self.trials.observations(), pending)
+
+    def seen(self, session: str) -> None:
+        """The session has just spoken, so it is there."""
+        self.gone -= {session}
+        self.closed.discard(session)
 
     def withdraw(self) -> bool:
         """Drop the open requests of sessions that are gone; True if there were any."""
@@ -108,6 +121,7 @@ class HandOut:
     def _again(self, trial: Trial | None) -> Trial | None:
         if trial is not None:
             trial.reissue()
+            self.fit(trial)
             self.trials.move(trial, TrialState.ISSUED)
         return trial
 
@@ -118,6 +132,7 @@ class HandOut:
             return None
         trial = Trial(id=len(self.trials), params=self.ready.pop(0))
         trial.bracket = bracket_of(self.spec, trial.id) if self.spec.search_alg == "asha" else 0
+        self.fit(trial)
         self.trials.add(trial)
         return trial
 

@@ -33,7 +33,7 @@ class StudyKeys:
 
     @property
     def path(self) -> str:
-        """"namespace/study", the member of STUDIES."""
+        """The member of STUDIES: "namespace/study"."""
         return f"{self.namespace}/{self.study}"
 
     @property

@@ -291,7 +291,7 @@ def decode(data: bytes, *expected: type) -> Any:
 def _envelope(data: bytes) -> tuple[int, int, list[Any]]:
     try:
         wire = msgpack.unpackb(data, strict_map_key=True)
-    except (ValueError, msgpack.exceptions.UnpackException, RecursionError) as error:
+    except (ValueError, msgpack.exceptions.UnpackException) as error:
         raise DecodeError(f"the message is not msgpack: {type(error).__name__}") from None
     if not (isinstance(wire, list) and len(wire) >= 2 and type(wire[0]) is int and type(wire[1]) is int):
         raise DecodeError("the message does not begin with a version and a type")
@@ -308,7 +308,7 @@ def _build(cls: type, values: list[Any]) -> Any:
     for i, check in enumerate(checks):
         try:
             values[i] = check(values[i])
-        except (TypeError, ValueError, KeyError) as error:
+        except (TypeError, ValueError, KeyError, RecursionError) as error:
             raise DecodeError(f"{cls.__name__}.{_FIELDS[cls][i]}: {str(error)[:200]}") from None
     return cls(*values)
 

@@ -12,8 +12,8 @@ ALGORITHMS = ("bayes_opt", "asha")
 
 RESERVED = frozenset(
     {
-        "params", "iterations", "trial_id", "attempt", "subset_ratio", "resize_width", "resize_height", "mode", "metric",
-        "early_stop", "bracket", "rungs", "dataset_size", "batch_size_name", "checkpoint_dir", "hpopt",
+        "params", "iterations", "trial_id", "attempt", "subset_ratio", "resize_width", "resize_height", "mode",
+        "metric", "early_stop", "bracket", "rungs", "dataset_size", "batch_size_name", "checkpoint_dir", "hpopt",
     }
 )  # fmt: skip
 """Top-level keys of a config; a hyper-parameter of such a name is reachable through config["params"] only."""
@@ -95,29 +95,29 @@ _FIELDS = tuple(field.name for field in dataclasses.fields(StudySpec))
 _CHANGEABLE = frozenset(
     {"num_trials", "num_workers", "kappa", "kappa_decay", "kappa_decay_delay", "expected_time_ratio", "launch_timeout"}
 )
-_KEPT_WHEN_NONE = frozenset({"num_trials", "max_iterations", "subset_ratio", "seed", "min_iterations", "num_brackets"})
+_KEPT_WHEN_NONE = ("num_trials", "max_iterations", "subset_ratio", "seed", "min_iterations", "num_brackets")
+
+
+def inherited(stored: StudySpec, asked: StudySpec) -> StudySpec:
+    """The arguments `asked`, with the stored value where None was given for an argument that then keeps it."""
+    kept = {name: getattr(stored, name) for name in _KEPT_WHEN_NONE if getattr(asked, name) is None}
+    return dataclasses.replace(asked, **kept)
 
 
 def resumed(stored: StudySpec, asked: StudySpec) -> StudySpec:
-    """The spec of a study that goes on with the arguments `asked`.
+    """The spec of a study that goes on with the arguments `asked`; both are resolved.
 
     Raises ValueError that names every argument which may not differ from the stored one.
     """
     wanted = {name: getattr(asked, name) for name in _FIELDS}
-    changes = {name: value for name, value in wanted.items() if not _keeps(stored, name, value)}
+    changes = {name: value for name, value in wanted.items() if getattr(stored, name) != value}
     problems = [_problem(stored, name, value) for name, value in changes.items() if name not in _CHANGEABLE]
-    if changes.get("num_trials", stored.trials) < stored.trials:
+    if asked.trials < stored.trials:
         problems.append(f"num_trials was {stored.num_trials} and may only grow, not become {asked.num_trials}")
     if problems:
         remedy = "pass the study's own values, or resume=False (or another save_path) for a new study"
         raise ValueError(f"cannot resume this study: {'; '.join(problems)}: {remedy}")
     return dataclasses.replace(stored, **changes)
-
-
-def _keeps(stored: StudySpec, name: str, value: Any) -> bool:
-    if value is None and name in _KEPT_WHEN_NONE:
-        return True
-    return bool(getattr(stored, name) == value)
 
 
 def _problem(stored: StudySpec, name: str, value: Any) -> str:

@@ -10,24 +10,42 @@ Rules
 import dataclasses
 import zlib
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 from hpopt.core.attempts import Attempts, unknown_trial
 from hpopt.core.batch_size import BatchSizeBound
 from hpopt.core.budget import plan
 from hpopt.core.curve import Point
-from hpopt.core.effects import Effect, Refused, Replied, StudyChanged, StudyReplaced, TrialChanged, Turn
+from hpopt.core.effects import Effect, Replied, StudyChanged, StudyReplaced, TrialChanged, Turn
 from hpopt.core.handout import HandOut, sample
 from hpopt.core.messages import (
-    Answer, Ask, Close, Create, Created, Event, Finalize, Internal, Lost, OutOfMemory, Query, Refusal, Release, Report,
-    Start, Suggested, SuggestFailed, SuggestRequest, Tick,
-)  # fmt: skip
-from hpopt.core.spec import StudySpec, resumed
+    Answer,
+    Ask,
+    Close,
+    Create,
+    Created,
+    Event,
+    Finalize,
+    Internal,
+    Lost,
+    OutOfMemory,
+    Query,
+    Refusal,
+    Release,
+    Report,
+    Start,
+    Suggested,
+    SuggestFailed,
+    SuggestRequest,
+    Tick,
+)
+from hpopt.core.spec import StudySpec, inherited, resumed
 from hpopt.core.trial import Trial, TrialState
 from hpopt.core.trials import Trials
 
 REMEMBERED = 16
-"""Uids of replaced incarnations that are still recognised."""
+"""So many uids of replaced incarnations, and of creates that joined this one, are still recognised."""
+REPLACED = "a new study has taken this one's name"
 
 
 class Study:
@@ -38,6 +56,7 @@ class Study:
         self.takeover_after = takeover_after
         self.uid = ""
         self.past: list[str] = []
+        self.joined: list[str] = []
         self.notices: tuple[str, ...] = ()
         self.attempts: Attempts
         self.desk: HandOut
@@ -60,7 +79,7 @@ class Study:
         if isinstance(event, Create):
             self._create(event, turn)
         elif self.uid and getattr(event, "uid", self.uid) == self.uid:
-            _HANDLERS[type(event)](self, event, turn)
+            self._HANDLERS[type(event)](self, event, turn)
         else:
             self._refuse(event, turn)
         if self.uid:
@@ -86,6 +105,7 @@ class Study:
         bound = self.attempts.bound
         return {
             "past": self.past,
+            "joined": self.joined,
             "spec": self.spec.to_wire(),
             "notices": list(self.notices),
             "requests": asks,
@@ -97,7 +117,7 @@ class Study:
     def restore(self, uid: str, wire: dict[str, Any], trials: Iterable[tuple[Trial, Iterable[Point]]]) -> None:
         """Become the study that was committed: its own state, and every trial by id with its curve."""
         self._begin(uid, StudySpec.from_wire(wire["spec"]))
-        self.past, self.notices = list(wire["past"]), tuple(wire["notices"])
+        self.past, self.joined, self.notices = list(wire["past"]), list(wire["joined"]), tuple(wire["notices"])
         self.attempts.paused, self.attempts.failures = wire["paused"], wire["failures"]
         self.attempts.bound = BatchSizeBound(*wire["bound"])
         for session, n, mode in wire["requests"]:
@@ -110,15 +130,15 @@ class Study:
     def _begin(self, uid: str, spec: StudySpec) -> None:
         if self.uid:
             self.past = [*self.past, self.uid][-REMEMBERED:]
-        self.uid = uid
+        self.uid, self.joined = uid, []
         self.attempts = Attempts(uid, spec, self.takeover_after)
-        self.desk = HandOut(spec, self.trials)
+        self.desk = HandOut(spec, self.trials, self.attempts.fit_batch_size)
 
     def _create(self, event: Create, turn: Turn) -> None:
-        if self.uid == event.uid:
+        if event.uid in (self.uid, *self.joined):
             self._created(event, turn)
         elif event.uid in self.past:
-            turn.add(Replied(event.session, Refusal(-1, "replaced", "another study has taken this one's name since")))
+            turn.add(Replied(event.session, Refusal(-1, "replaced", REPLACED)))
         elif self.uid and event.resume:
             self._join(event, turn)
         elif self.uid and not (self.desk.done or event.overwrite or event.private):
@@ -128,10 +148,12 @@ class Study:
             self._replace(event, turn)
 
     def _replace(self, event: Create, turn: Turn) -> None:
-        spec, notices = plan(event.spec)
+        spec, notices = _planned(event.spec)
         if spec.seed is None:
             spec = dataclasses.replace(spec, seed=zlib.crc32(event.uid.encode()))
         if self.uid:
+            for ask in self.desk.requests.values():
+                turn.add(Replied(ask.session, Refusal(ask.n, "replaced", REPLACED)))
             turn.add(StudyReplaced(self.uid, len(self.trials)))
         self._begin(event.uid, spec)
         self.notices = tuple(notices)
@@ -140,10 +162,11 @@ class Study:
 
     def _join(self, event: Create, turn: Turn) -> None:
         try:
-            spec, _ = plan(resumed(self.spec, event.spec))
+            spec = resumed(self.spec, _planned(inherited(self.spec, event.spec))[0])
         except ValueError as error:
             turn.add(Replied(event.session, Refusal(-1, "spec", str(error))))
             return
+        self.joined = [*self.joined, event.uid][-REMEMBERED:]
         self.attempts.spec = self.desk.spec = spec
         self.attempts.paused, self.attempts.failures = "", 0
         turn.note("study resumed", detail=f"{len(self.trials)} of {spec.trials} trials exist")
@@ -156,7 +179,7 @@ class Study:
     def _refuse(self, event: Event | Internal, turn: Turn) -> None:
         """An event for a study that is not there, or not any more."""
         replaced = bool(self.uid)
-        reason = "a new study has taken this one's name" if replaced else "there is no such study"
+        reason = REPLACED if replaced else "there is no such study"
         if isinstance(event, Ask):
             turn.add(Replied(event.session, Refusal(event.n, "replaced" if replaced else "unknown", reason)))
         elif isinstance(event, Start | Report | OutOfMemory | Finalize | Release | Query):
@@ -165,12 +188,12 @@ class Study:
     # --- operators
 
     def _ask(self, event: Ask, turn: Turn) -> None:
+        self.desk.seen(event.session)
         trial = self.trials.handed(event.session, event.n)
         key = (event.session, event.n)
         if trial is not None:
             turn.add(Replied(event.session, sample(event.n, trial)))
         elif key not in self.desk.requests:
-            self.desk.closed.discard(event.session)
             self.desk.requests[key] = dataclasses.replace(event, yields=None)
             self._serve(turn)
             if key in self.desk.requests:
@@ -179,12 +202,12 @@ class Study:
 
     def _yield(self, event: Ask, turn: Turn) -> None:
         """The request has to wait: end the trial that the asking thread has left behind, if there is one."""
-        if event.yields is None or self.desk.may_issue():
+        if event.yields is None or not (self.desk.full or event.mode == "end"):
             return
         trial_id, attempt, life = event.yields
         trial = self.trials.get(trial_id)
         if trial is not None and (trial.attempt, trial.life) == (attempt, life) and trial.id in self.trials.pending:
-            self.attempts.finish(trial, False, "its training returned before the last iteration", turn)
+            self.attempts.finish(trial, "its training returned before the last iteration", turn)
 
     def _serve(self, turn: Turn) -> None:
         """Answer every open request that can be answered, in the order they came."""
@@ -201,7 +224,6 @@ class Study:
         trial = self.desk.take(ask, turn.now)
         if trial is None:
             return self.desk.nothing(ask)
-        self.attempts.fit_batch_size(trial)
         turn.add(TrialChanged(trial))
         turn.note("trial handed out", trial, f"attempt {trial.attempt}")
         return sample(ask.n, trial)
@@ -227,24 +249,33 @@ class Study:
         if (trial.attempt, trial.life) == (event.attempt, event.life):
             self.attempts.lost(trial, turn)
 
-    def _suggested(self, event: Suggested, turn: Turn) -> None:
+    def _suggested(self, event: Suggested, _turn: Turn) -> None:
         self.desk.prepare(event)
 
     def _suggest_failed(self, event: SuggestFailed, turn: Turn) -> None:
         turn.note("suggestion failed", detail=event.reason)
 
+    _HANDLERS: ClassVar[dict[type, Callable[[Any, Any, Turn], None]]] = {
+        Ask: _ask,
+        Close: _close,
+        Start: lambda self, event, turn: self.attempts.start(event, turn),
+        Report: lambda self, event, turn: self.attempts.report(event, turn),
+        OutOfMemory: lambda self, event, turn: self.attempts.out_of_memory(event, turn),
+        Finalize: lambda self, event, turn: self.attempts.finalize(event, turn),
+        Release: lambda self, event, turn: self.attempts.release(event, turn),
+        Query: lambda self, event, turn: self.attempts.query(event, turn),
+        Tick: _tick,
+        Lost: _lost,
+        Suggested: _suggested,
+        SuggestFailed: _suggest_failed,
+    }
 
-_HANDLERS: dict[type, Callable[[Study, Any, Turn], None]] = {
-    Ask: Study._ask,
-    Close: Study._close,
-    Start: lambda study, event, turn: study.attempts.start(event, turn),
-    Report: lambda study, event, turn: study.attempts.report(event, turn),
-    OutOfMemory: lambda study, event, turn: study.attempts.out_of_memory(event, turn),
-    Finalize: lambda study, event, turn: study.attempts.finalize(event, turn),
-    Release: lambda study, event, turn: study.attempts.release(event, turn),
-    Query: lambda study, event, turn: study.attempts.query(event, turn),
-    Tick: Study._tick,
-    Lost: Study._lost,
-    Suggested: Study._suggested,
-    SuggestFailed: Study._suggest_failed,
-}
+
+def _planned(spec: StudySpec) -> tuple[StudySpec, list[str]]:
+    """The spec with everything resolved and what does not apply left out, and what the user should know of it."""
+    notices = []
+    if spec.search_alg == "asha" and spec.early_stop is not None:
+        notices.append(f"early_stop={spec.early_stop!r} is ignored: asha has a rule of its own")
+        spec = dataclasses.replace(spec, early_stop=None)
+    planned, more = plan(spec)
+    return planned, [*notices, *more]

@@ -113,7 +113,7 @@ class Trial:
     def forget_scores(self) -> None:
         """The next attempt has other params: what was scored so far no longer counts."""
         self.first_attempt = self.attempt + 1
-        self.best_score, self.best_step, self.seen_step = None, 0, 0
+        self.best_score, self.best_step, self.seen_step, self.invalid = None, 0, 0, 0
 
     def to_wire(self) -> list[Any]:
         """The record as plain values, in the order of the fields."""

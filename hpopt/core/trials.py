@@ -106,14 +106,14 @@ def replay(trial: Trial, points: Iterable[Point], sign: float) -> list[Point]:
     counted = []
     trial.best_score, trial.best_step, trial.last_step, trial.seen_step, trial.invalid = None, 0, 0, 0, 0
     for point in points:
-        if point.attempt < trial.first_attempt:
-            continue
-        if point.step > trial.seen_step:
-            counted.append(point)
-        before = trial.last_step
-        trial.add(point.step, point.score, sign)
-        if point.attempt != trial.attempt:
-            trial.last_step, trial.invalid = before, 0
+        if point.attempt >= trial.first_attempt:
+            if point.step > trial.seen_step:
+                counted.append(point)
+            trial.add(point.step, point.score, sign)
+        if point.attempt == trial.attempt:
+            trial.last_step = point.step
+        else:
+            trial.last_step, trial.invalid = 0, 0
     return counted
 
 

@@ -1,5 +1,6 @@
 """What the arguments of a study may be. Every refusal names the argument, its value and the remedy."""
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -14,18 +15,20 @@ _Check = Callable[[str, Any], None]
 
 
 def validated(spec: StudySpec) -> StudySpec:
-    """The spec itself; raises TypeError or ValueError when an argument is not what it may be."""
+    """The spec, its default hyper-parameters as the search would have made them.
+
+    Raises TypeError or ValueError when an argument is not what it may be.
+    """
     for name, check in _CHECKS.items():
         check(name, getattr(spec, name))
     if not isinstance(spec.search_space, Space):
         raise TypeError(f"search_space={spec.search_space!r}: pass a dict of name -> hpopt.search_space(...)")
-    for params in spec.default_hyper_parameters:
-        spec.search_space.check(params)
-    name = spec.batch_size_name
-    if name is not None and name not in spec.search_space:
+    defaults = tuple(spec.search_space.check(params) for params in spec.default_hyper_parameters)
+    size = spec.batch_size_name
+    if size is not None and size not in spec.search_space:
         known = ", ".join(map(repr, spec.search_space))
-        raise ValueError(f"batch_size_name={name!r} is no hyper-parameter of search_space: use one of {known}")
-    return spec
+        raise ValueError(f"batch_size_name={size!r} is no hyper-parameter of search_space: use one of {known}")
+    return dataclasses.replace(spec, default_hyper_parameters=defaults)
 
 
 def _fail(name: str, value: Any, remedy: str, error: type[Exception] = ValueError) -> None:

@@ -1,4 +1,8 @@
-"""The one question a study asks of a sampler: which hyper-parameters next?"""
+"""The one question a study asks of a sampler: which hyper-parameters next?
+
+Run it in a process whose BLAS has one thread (OPENBLAS_NUM_THREADS=1 before numpy is imported): the matrices are small,
+and on a busy machine a second thread makes a suggestion take many times as long.
+"""
 
 import math
 from collections.abc import Iterator

@@ -18,6 +18,9 @@ Array = NDArray[np.float64]
 
 SMOOTH_CELLS = 64
 """A grid of more cells than this is climbed like a continuous dimension, and snapped at the end."""
+MAX_FEATURES = 2048
+"""Beyond it, choices of hundreds of options share columns: some options look alike to the model."""
+MAX_NEIGHBOURS = 64
 _STRIDES = np.array([-4.0, -2.0, -1.0, 1.0, 2.0, 4.0])
 
 
@@ -128,20 +131,20 @@ class Options:
 
     smooth = False
 
-    def __init__(self, size: int) -> None:
-        self.width, self.cells = size, float(size)
+    def __init__(self, size: int, width: int) -> None:
+        self._size, self.cells, self.width = size, float(size), min(size, width)
 
     def _index(self, u: Array) -> NDArray[np.intp]:
-        return np.clip(u * self.width, 0, self.width - 1).astype(np.intp)
+        return np.clip(u * self._size, 0, self._size - 1).astype(np.intp)
 
     def snap(self, u: Array) -> Array:
         """To the centre of the option's share of [0, 1]."""
-        return (self._index(u) + 0.5) / self.width
+        return (self._index(u) + 0.5) / self._size
 
     def features(self, u: Array) -> Array:
         """One-hot, divided by sqrt2."""
         X = np.zeros((len(u), self.width))
-        X[np.arange(len(u)), self._index(u)] = math.sqrt(0.5)
+        X[np.arange(len(u)), self._index(u) % self.width] = math.sqrt(0.5)
         return X
 
     def perturb(self, u: Array, sigma: Array, rng: np.random.Generator) -> Array:  # noqa: ARG002 - no distances here
@@ -150,19 +153,21 @@ class Options:
         return np.where(rng.random(len(u)) < 0.5, drawn, u)
 
     def neighbours(self, u: float) -> Array:
-        """All other options."""
-        return np.delete(self.centres(), self._index(np.array([u])))
+        """All other options, or 64 of them."""
+        stride = math.ceil((self._size - 1) / MAX_NEIGHBOURS)
+        steps = np.arange(1, self._size, stride)
+        return ((self._index(np.array([u])) + steps) % self._size + 0.5) / self._size
 
     def centres(self) -> Array:
         """Of every option."""
-        return (np.arange(self.width) + 0.5) / self.width
+        return (np.arange(self._size) + 0.5) / self._size
 
 
-def axis(dimension: SearchSpace) -> Axis:
-    """The axis of a hyper-parameter with more than one value."""
+def axis(dimension: SearchSpace, width: int) -> Axis:
+    """The axis of a hyper-parameter with more than one value; it has at most `width` features."""
     if dimension.size is None:
         return Continuous()
-    return Options(dimension.size) if dimension.is_choice else Grid(dimension, dimension.size)
+    return Options(dimension.size, width) if dimension.is_choice else Grid(dimension, dimension.size)
 
 
 class Encoding:
@@ -171,7 +176,8 @@ class Encoding:
     def __init__(self, space: Space) -> None:
         self._space = space
         self._free = [i for i, dimension in enumerate(space.values()) if dimension.size != 1]
-        self.axes = [axis(dimension) for dimension in space.values() if dimension.size != 1]
+        width = MAX_FEATURES // len(self._free)
+        self.axes = [axis(dimension, width) for dimension in space.values() if dimension.size != 1]
         widths = [each.width for each in self.axes]
         self.groups = np.repeat(np.arange(len(widths)), widths)
         """(p,) the hyper-parameter of each feature; those of one hyper-parameter share a lengthscale."""

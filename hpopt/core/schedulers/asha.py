@@ -35,7 +35,7 @@ def bracket_of(spec: StudySpec, trial_id: int) -> int:
         return 0
     top = max_brackets(spec.min_iterations or 1, spec.iterations, eta) - 1
     shares = [eta ** (top - s) * (top + 1) / (top - s + 1) for s in range(brackets)]
-    return Random(f"{spec.seed}/{trial_id}").choices(range(brackets), shares)[0]  # noqa: S311 - not cryptographic
+    return Random(f"{spec.seed}/{trial_id}").choices(range(brackets), shares)[0]
 
 
 @dataclass(slots=True)
@@ -86,5 +86,5 @@ class Asha:
         keep = max(1, len(rung) // self.reduction_factor)
         if value is None or value >= rung[-keep]:
             return None
-        best, cutoff = self.sign * value, self.sign * rung[-keep]
-        return f"asha: {best:.6g} at rung {level} is not among the best {keep} of {len(rung)} (worst kept: {cutoff:.6g})"
+        best, worst = self.sign * value, self.sign * rung[-keep]
+        return f"asha: {best:.6g} at rung {level} is not among the best {keep} of {len(rung)} (worst kept: {worst:.6g})"

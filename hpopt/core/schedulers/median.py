@@ -55,7 +55,7 @@ class MedianStop:
         if trial.id < self.first_trial or step <= self.grace or median is None or not curve.best < median:
             return None
         best, cutoff = self.sign * curve.best, self.sign * median
-        return f"median_stop: best {best:.6g} by step {step} is worse than {cutoff:.6g}, the median of the others' means"
+        return f"median_stop: best {best:.6g} by step {step} is worse than {cutoff:.6g}, the median of others' means"
 
     def forget(self, trial: Trial) -> None:
         """See Scheduler."""
