@@ -34,19 +34,14 @@ class Comparison(NamedTuple):
         return self.tuned / self.centre
 
 
-def centre() -> dict[str, Any]:
-    """The middle of the encoded (logarithmic) ranges and the middle option."""
-    return {name: dimension.from_unit(0.5) for name, dimension in digits.SPACE.items()}
-
-
 def compare(seed: int, trials: int, trainings: int) -> Comparison:
     """One study, and `trainings` trainings with its result and with the centre."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        params = digits.tune(Path(folder) / "digits", seed, trials)
+        params = digits.tune(Path(folder) / "digits", seed, trials, progress=False)
     seconds = time.monotonic() - began
     seeds = range(1000 * (seed + 1), 1000 * (seed + 1) + trainings)  # no seed is shared with another study or a trial
-    return Comparison(seed, digits.evaluate(params, seeds), digits.evaluate(centre(), seeds), seconds, params)
+    return Comparison(seed, digits.evaluate(params, seeds), digits.evaluate(digits.centre(), seeds), seconds, params)
 
 
 def cells(row: Comparison) -> tuple[str, ...]:
@@ -72,7 +67,7 @@ def markdown(rows: list[Comparison], trials: int, trainings: int) -> str:
         "",
         f"Mean log-loss on held-out images over {trainings} trainings from scratch, lower is better. Each study ran",
         f"{trials} trials of at most {digits.EPOCHS} epochs, {digits.JOBS} at a time, through the embedded server. The",
-        f"centre: {_words(centre())}.",
+        f"centre: {digits.describe(digits.centre())}.",
         "",
         *(f"| {' | '.join(line)} |" for line in table),
         "",
@@ -80,13 +75,9 @@ def markdown(rows: list[Comparison], trials: int, trainings: int) -> str:
         "",
         "What the studies found:",
         "",
-        *(f"- {row.seed}: {_words(row.params)}" for row in rows),
+        *(f"- {row.seed}: {digits.describe(row.params)}" for row in rows),
         "",
     ])  # fmt: skip
-
-
-def _words(params: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {f'{v:.3g}' if isinstance(v, float) else v}" for name, v in params.items())
 
 
 def main() -> None:

@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from coordinator.keeper import Timing
 from coordinator.logs import configure
 from coordinator.service import Service, UnfitServerError
 from coordinator.store import AWAY, Store
 from coordinator.supervisor import serve
+from coordinator.timing import Timing
 
 PASSWORD_FILE = "HPOPT_PASSWORD_FILE"
 """Environment variable: a file with the server's password, which then stands in no command line."""
@@ -31,11 +31,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return serve(options.serve, port=options.port)
     if not options.url:
         _parser().error("give the server's URL with --url or in HPOPT_URL (or --serve DIR to start a server here)")
+    if not usable(options.url):
+        _parser().error("--url: use redis://host:port, rediss://host:port or unix:///path (database 0 only)")
     options.url = with_password(options.url, os.environ)
     configure(options.log_level)
     if options.check:
         return asyncio.run(_check(options.url))
-    return asyncio.run(_serve(options.url, _timing(options)))
+    return asyncio.run(_serve(options.url, _timing(options), owned=options.embedded))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -63,6 +65,16 @@ def _timing(options: argparse.Namespace) -> Timing:
     )
 
 
+def usable(url: str) -> bool:
+    """Whether the URL can be that of a server for hpopt."""
+    try:
+        parts = urlsplit(url)
+        tcp = parts.scheme in ("redis", "rediss") and parts.port != 0 and parts.path in ("", "/", "/0")
+    except ValueError:  # of the port
+        return False
+    return tcp or (parts.scheme == "unix" and bool(parts.path))
+
+
 def with_password(url: str, environment: Mapping[str, str]) -> str:
     """The URL with the password that a mounted secret holds, unless it has credentials already."""
     path = environment.get(PASSWORD_FILE)
@@ -73,9 +85,10 @@ def with_password(url: str, environment: Mapping[str, str]) -> str:
     return f"{parts.scheme}://:{password}@{url.partition('://')[2]}"
 
 
-async def _serve(url: str, timing: Timing) -> int:
-    service = Service(url, timing)
+async def _serve(url: str, timing: Timing, *, owned: bool) -> int:
+    service = Service(url, timing, alone=owned)
     loop = asyncio.get_running_loop()
+    watch = asyncio.create_task(_drain_when_orphaned(service)) if owned else None
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, service.drain)
     try:
@@ -83,7 +96,18 @@ async def _serve(url: str, timing: Timing) -> int:
     except UnfitServerError as error:
         log.error("server refused", extra={"detail": str(error)})  # noqa: TRY400 - the text says it all
         return 2
+    finally:
+        if watch is not None:
+            watch.cancel()
     return 0
+
+
+async def _drain_when_orphaned(service: Service) -> None:
+    """A supervisor that is killed takes its children along on Linux only; elsewhere they have to notice."""
+    parent = os.getppid()
+    while os.getppid() == parent:
+        await asyncio.sleep(1.0)
+    service.drain()
 
 
 async def _check(url: str) -> int:

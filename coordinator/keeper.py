@@ -5,43 +5,35 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 import msgpack
 
-from coordinator.batch import SCHEMA, Batch
-from coordinator.store import AWAY, BLOCK, CONNECTION_LOST, Entry, Store, StudyLink
+from coordinator.batch import SCHEMA, Batch, Meta
+from coordinator.inbox import UNHANDLED, arrival, parts, regrets, understood
+from coordinator.store import (
+    AWAY,
+    BATCH_EVENTS,
+    BLOCK,
+    COMMAND_TIMEOUT,
+    CONNECTION_LOST,
+    SERVER_BUSY,
+    Entry,
+    Store,
+    StudyLink,
+)
 from coordinator.suggest import Suggester
+from coordinator.timing import Silence, Timing
 from hpopt.core.keys import StudyKeys
-from hpopt.core.messages import (
-    Ask,
-    Close,
-    Create,
-    DecodeError,
-    Event,
-    Finalize,
-    Internal,
-    Lost,
-    OutOfMemory,
-    Query,
-    Release,
-    Report,
-    Start,
-    Suggested,
-    SuggestFailed,
-    SuggestRequest,
-    Tick,
-    decode,
-)  # fmt: skip
+from hpopt.core.messages import DecodeError, Internal, Lost, Suggested, SuggestFailed, SuggestRequest, Tick
 from hpopt.core.study import Study
 
-FROM_OUTSIDE = (Report, Ask, Start, Finalize, OutOfMemory, Release, Query, Create, Close)
-BATCH_BYTES = 256 * 1024
 TRIM_EVERY = 1_000
 """Events between two trimmings of the inbox."""
 STARTS_BEFORE_SUSPICION = 2
 """So many owners without progress, and events are handled one by one, each marked before it is tried."""
 MARKS_BEFORE_REFUSAL = 2
+AFTER_FAILURE = 2.0
+"""Seconds before the sampler is asked again after it failed."""
 
 log = logging.getLogger("hpopt.coordinator")
 
@@ -52,33 +44,6 @@ class FencedError(Exception):
 
 class PoisonedError(Exception):
     """An event could not be handled; the study in memory is no longer what is stored."""
-
-
-@dataclass(slots=True)
-class Timing:
-    """How long things may take, in seconds."""
-
-    lease: float = 10.0
-    grace: float = 180.0
-    """A trainer or an operator that is silent for so long is given up."""
-    takeover: float = 75.0
-    """A second process of an attempt that is alive is refused after this."""
-    tick: float = 5.0
-
-
-@dataclass(slots=True)
-class Silence:
-    """Since when a heartbeat has been missing; everybody is fresh when the watch begins."""
-
-    since: dict[str, float] = field(default_factory=dict)
-
-    def update(self, missing: set[str], now: float) -> None:
-        """`missing`: the heartbeat keys that are not there now."""
-        self.since = {key: self.since.get(key, now) for key in missing}
-
-    def lasting(self, seconds: float, now: float) -> set[str]:
-        """The keys that have been missing for so long."""
-        return {key for key, since in self.since.items() if now - since >= seconds}
 
 
 class Keeper:
@@ -98,12 +63,14 @@ class Keeper:
         self.draining = asyncio.Event()
         self.seq = 0
         self.cursor = "0-0"
-        self.cautious = False
+        self.cautious = 0
+        """So many events are still to be handled one by one, each marked before it is tried."""
         self.suspect: tuple[str, int] = ("", 0)
         self.silence = Silence()
         self._stored = b""
         self._starts = 0
         self._untrimmed = 0
+        self._tasks = asyncio.TaskGroup()
         self._suggesting: asyncio.Task[None] | None = None
 
     async def run(self, meta: dict[bytes, bytes]) -> None:
@@ -113,18 +80,17 @@ class Keeper:
         """
         await self._load(meta)
         try:
-            async with asyncio.TaskGroup() as group:
-                ticker = group.create_task(self._tick_forever())
-                reader = group.create_task(self._read_forever())
+            async with self._tasks:  # what fails in one of them leaves the study in doubt, so it ends them all
+                tasks = [self._tasks.create_task(each()) for each in (self._tick_forever, self._read_forever)]
+                self._suggest_if_wanted()
                 await self.draining.wait()
                 async with self.lock:  # the batch in hand is finished first
-                    ticker.cancel()
-                    reader.cancel()
+                    for task in (*tasks, self._suggesting):
+                        if task is not None:
+                            task.cancel()
         except ExceptionGroup as group_error:
             raise group_error.exceptions[0] from None
         finally:
-            if self._suggesting is not None:
-                self._suggesting.cancel()
             await self.link.close()
             await self.control.close()
 
@@ -132,12 +98,10 @@ class Keeper:
 
     async def _load(self, meta: dict[bytes, bytes]) -> None:
         started = time.monotonic()
-        if int(meta.get(b"schema", b"1")) > SCHEMA:
-            raise FencedError(f"the study was written by a later version (schema {meta[b'schema'].decode()})")
         self.seq = int(meta[b"seq"])
         self.cursor = meta.get(b"cursor", b"0-0").decode()
         self._starts = int(meta.get(b"starts", b"0"))
-        self.cautious = self._starts > STARTS_BEFORE_SUSPICION
+        self.cautious = BATCH_EVENTS if self._starts > STARTS_BEFORE_SUSPICION else 0
         self.suspect = (meta.get(b"suspect", b"").decode(), int(meta.get(b"marks", b"0")))
         uid = meta.get(b"uid", b"").decode()
         if uid:
@@ -146,22 +110,21 @@ class Keeper:
             self.study.restore(uid, msgpack.unpackb(self._stored), loaded)
             count, took = len(loaded), time.monotonic() - started
             log.info("study loaded", extra={"study": self.keys.path, "trials": count, "seconds": round(took, 3)})
-        await self._suggest_if_wanted()
 
     # --- the three sources of events: the inbox, the clock, the sampler
 
     async def _read_forever(self) -> None:
         entries = await self.link.read(self.cursor, self._count)
         while True:
-            parts = list(_parts(entries))
-            for part in parts:
+            batches = list(parts(entries))
+            for each in batches:
                 async with self.lock:
-                    await self._apply(part, last=part is parts[-1])
+                    await self._apply(each, last=each is batches[-1])
             entries = await self.link.read(self.cursor, self._count)
 
     @property
     def _count(self) -> int:
-        return 1 if self.cautious else 64
+        return 1 if self.cautious else BATCH_EVENTS
 
     async def _tick_forever(self) -> None:
         while True:
@@ -169,7 +132,7 @@ class Keeper:
             if self.link.reading_since and time.monotonic() - self.link.reading_since > BLOCK / 1000 + 10:
                 await self.link.close()
                 raise ConnectionError("a read has not returned in time")
-            async with self.lock:
+            async with asyncio.timeout(COMMAND_TIMEOUT), self.lock:  # a commit that hangs holds the lock
                 await self._tick()
 
     async def _tick(self) -> None:
@@ -187,27 +150,24 @@ class Keeper:
         events += [Lost(*by_key[key]) for key in sorted(given_up & by_key.keys())]
         await self._internal(events)
 
-    async def _suggest_if_wanted(self) -> None:
+    def _suggest_if_wanted(self) -> None:
         if self._suggesting is None or self._suggesting.done():
             request = self.study.wanted()
             if request is not None:
-                self._suggesting = asyncio.create_task(self._suggest(self.study.uid, request))
+                self._suggesting = self._tasks.create_task(self._suggest(self.study.uid, request))
 
     async def _suggest(self, uid: str, request: SuggestRequest) -> None:
         event: Internal
         try:
             params = await self.suggester.suggest(request)
             event = Suggested(uid, len(request.observations), request.ordinal, tuple(params))
-        except (RuntimeError, ValueError, ArithmeticError) as error:  # what is left of the sampler's own failures
-            log.warning("suggestion failed", extra={"study": self.keys.path, "detail": repr(error)})
+        except Exception as error:
+            log.exception("suggestion failed", extra={"study": self.keys.path})
             event = SuggestFailed(uid, str(error))
-        self._suggesting = None
-        try:
-            async with self.lock:
-                await self._internal([event])
-        except (FencedError, *AWAY) as error:
-            log.info("suggestion dropped", extra={"study": self.keys.path, "detail": str(error)})
-            await self.link.close()  # wakes the reader, which fails and has the study loaded again
+            await asyncio.sleep(AFTER_FAILURE)
+        async with self.lock:
+            self._suggesting = None
+            await self._internal([event])
 
     # --- one batch
 
@@ -218,8 +178,8 @@ class Keeper:
             if self.cautious and await self._refused(entry_id, payload, batch):
                 continue
             self._handle(entry_id, payload, batch)
-        self.cursor = entries[-1][0]
-        await self._commit(self.link, batch, moved=True, read_on=last)
+        await self._commit(self.link, batch, cursor=entries[-1][0], read_on=last)
+        self.cautious = max(0, self.cautious - len(entries))
         self._untrimmed += len(entries)
         if self._untrimmed >= TRIM_EVERY:
             self._untrimmed = 0
@@ -232,13 +192,10 @@ class Keeper:
 
     def _handle(self, entry_id: str, payload: bytes, batch: Batch) -> None:
         try:
-            event: Event = decode(payload, *FROM_OUTSIDE)
+            batch.add(self.study.handle(understood(payload), arrival(entry_id)), payload)
         except DecodeError as error:
             batch.refuse(str(error), payload)
             log.warning("message refused", extra={"study": self.keys.path, "entry": entry_id, "detail": str(error)})
-            return
-        try:
-            batch.add(self.study.handle(event, _server_time(entry_id)), payload)
         except Exception as error:
             log.exception("event not handled", extra={"study": self.keys.path, "entry": entry_id})
             raise PoisonedError(entry_id) from error
@@ -248,7 +205,8 @@ class Keeper:
         suspect, marks = self.suspect
         marks = marks if suspect == entry_id else 0
         if marks >= MARKS_BEFORE_REFUSAL:
-            batch.refuse("it could not be handled", payload)
+            batch.refuse(UNHANDLED, payload)
+            batch.add(regrets(payload))
             log.error("event put aside", extra={"study": self.keys.path, "entry": entry_id})
             return True
         self.suspect = (entry_id, marks + 1)
@@ -263,14 +221,14 @@ class Keeper:
         for event in events:
             batch.add(self.study.handle(event, self.store.now()))
         if batch.empty:
-            await self._suggest_if_wanted()
+            self._suggest_if_wanted()
         else:
             await self._commit(self.control, batch)
 
-    async def _commit(self, link: StudyLink, batch: Batch, *, moved: bool = False, read_on: bool = False) -> None:
-        """`moved`: the cursor has. `read_on`: the next read of the inbox leaves in the same write."""
-        meta: dict[str, bytes | str | int] = {"cursor": self.cursor} if moved else {}
-        if moved and self._starts:
+    async def _commit(self, link: StudyLink, batch: Batch, *, cursor: str | None = None, read_on: bool = False) -> None:
+        """`cursor`: where the inbox is read up to now. `read_on`: its next read leaves in the same write."""
+        meta: Meta = {} if cursor is None else {"cursor": cursor}
+        if cursor is not None and self._starts:
             meta["starts"] = 0  # progress: whoever starts next need not be suspicious
         if batch.study_changed and self.study.uid:
             stored = msgpack.packb(self.study.to_wire())
@@ -278,14 +236,14 @@ class Keeper:
                 meta.update(uid=self.study.uid, schema=SCHEMA, state=stored)
                 self._stored = stored
         keys, arguments = batch.command(self.store.owner, self.seq, self.study.uid, meta)
-        await self._run(link, keys, arguments, (self.cursor, self._count) if read_on else None)
-        if moved:
-            self._starts = 0
+        await self._run(link, keys, arguments, (cursor, self._count) if cursor is not None and read_on else None)
+        if cursor is not None:
+            self.cursor, self._starts = cursor, 0
         for note in batch.notes:
             log.info(note.what, extra={"study": self.keys.path, "trial": note.trial, "detail": note.detail})
         for old in batch.replaced:
             await self.store.forget(self.keys, old.uid, old.trials)
-        await self._suggest_if_wanted()
+        self._suggest_if_wanted()
 
     async def _run(
         self, link: StudyLink, keys: list[str], arguments: list[object], read: tuple[str, int] | None
@@ -298,25 +256,15 @@ class Keeper:
             if await self.store.fence(self.keys) != (self.store.owner, self.seq + 1):
                 raise
             answer = "OK"
+        except SERVER_BUSY:
+            await self._make_room()
+            raise
         if answer != "OK":
             raise FencedError("another coordinator has taken the study over")
         self.seq += 1
 
-
-def _parts(entries: list[Entry]) -> Iterable[list[Entry]]:
-    """The entries in parts of at most BATCH_BYTES."""
-    part: list[Entry] = []
-    size = 0
-    for entry in entries:
-        if part and size + len(entry[1]) > BATCH_BYTES:
-            yield part
-            part, size = [], 0
-        part.append(entry)
-        size += len(entry[1])
-    if part:
-        yield part
-
-
-def _server_time(entry_id: str) -> float:
-    """When the event arrived, by the server's clock, in seconds: stream ids begin with it."""
-    return int(entry_id.partition("-")[0]) / 1000
+    async def _make_room(self) -> None:
+        """A server that is out of memory still trims. Not what another owner, or an older state, has yet to read."""
+        with contextlib.suppress(*AWAY):
+            if await self.store.fence(self.keys) == (self.store.owner, self.seq):
+                await self.control.trim(self.cursor)

@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 _PLAIN = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict__) | {"message", "asctime", "taskName"}
-_CREDENTIALS = re.compile(r"(\w+://)[^@/\s]*@")
+_CREDENTIALS = re.compile(r"(\w+://)[^/\s]*@")
 
 
 class LineFormatter(logging.Formatter):
@@ -20,8 +20,10 @@ class LineFormatter(logging.Formatter):
         """The record as one line, without credentials."""
         pairs = ((k, v) for k, v in record.__dict__.items() if k not in _PLAIN and v not in (None, ""))
         words = [self.formatTime(record), record.levelname, record.getMessage(), *(f"{k}={_word(v)}" for k, v in pairs)]
-        line = _CREDENTIALS.sub(r"\1", " ".join(words))
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        text = " ".join(words)
+        if record.exc_info:
+            text = f"{text}\n{self.formatException(record.exc_info)}"
+        return _CREDENTIALS.sub(r"\1", text)
 
 
 def _word(value: Any) -> str:

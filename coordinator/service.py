@@ -9,10 +9,12 @@ import secrets
 import socket
 from collections.abc import Mapping
 
-from coordinator.keeper import FencedError, Keeper, PoisonedError, Timing
+from coordinator.batch import SCHEMA
+from coordinator.keeper import FencedError, Keeper, PoisonedError
 from coordinator.server_check import VOLATILE, problems
-from coordinator.store import AWAY, Store, WrongTypeError
+from coordinator.store import AWAY, LaterSchemaError, Store, WrongTypeError
 from coordinator.suggest import Suggester
+from coordinator.timing import Timing
 from hpopt.core.keys import StudyKeys
 from hpopt.core.messages import OLDEST, VERSION
 
@@ -20,6 +22,8 @@ CHECK_EVERY = 60.0
 """Seconds between two looks at the server's settings."""
 AFTER_FAULT = 30.0
 """Seconds before a study whose keys somebody else has written is tried again."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 1.0
+"""Seconds before a study that was dropped from memory is taken again: the first time, and while it cannot be."""
 
 log = logging.getLogger("hpopt.coordinator")
 
@@ -31,15 +35,19 @@ class UnfitServerError(Exception):
 class Service:
     """One coordinator process. Any number of them may be alive at once."""
 
-    def __init__(self, url: str, timing: Timing, environment: Mapping[str, str] = os.environ) -> None:
-        """Nothing is connected before `run`."""
+    def __init__(
+        self, url: str, timing: Timing, environment: Mapping[str, str] = os.environ, *, alone: bool = False
+    ) -> None:
+        """Nothing is connected before `run`. `alone`: the server never has another coordinator."""
         self.owner = f"{socket.gethostname()[:32]}-{os.getpid()}-{secrets.token_hex(4)} protocol {OLDEST}-{VERSION + 1}"
         self.store = Store(url, self.owner)
         self.timing = timing
+        self.alone = alone
         self.keepers: dict[str, tuple[Keeper, asyncio.Task[None]]] = {}
         self.draining = asyncio.Event()
         self._allow_volatile = environment.get(VOLATILE) == "1"
         self._not_before: dict[str, float] = {}
+        self._pauses: dict[str, float] = {}
         self._warned: set[str] = set()
         self._suggester = Suggester()
 
@@ -48,13 +56,13 @@ class Service:
         await self._wait_for_server()
         log.info("coordinator ready", extra={"owner": self.owner})
         loops = (self._find_hints, self._renew_forever, self._check_forever)
-        background = [asyncio.create_task(each()) for each in loops]
         try:
-            await self._find_forever()
+            async with asyncio.TaskGroup() as group:  # should one of them fail, so does the coordinator, visibly
+                background = [group.create_task(each()) for each in loops]
+                await self._find_forever()
+                for task in background:
+                    task.cancel()
         finally:
-            for task in background:
-                task.cancel()
-            await asyncio.gather(*background, return_exceptions=True)
             await self._let_go()
             self._suggester.close()
             await self.store.close()
@@ -135,25 +143,30 @@ class Service:
     async def _keep(self, path: str, keeper: Keeper) -> None:
         """One study from taking its lease to losing it. Whatever goes wrong, the others go on."""
         try:
-            meta = await self.store.acquire(keeper.keys, self._lease)
+            meta = await self.store.acquire(keeper.keys, self._lease, SCHEMA, alone=self.alone)
+            self._pauses.pop(path, None)
             if meta is not None:
                 log.info("study taken", extra={"study": path, "starts": meta.get(b"starts", b"").decode()})
                 await keeper.run(meta)
                 await self.store.renew(keeper.keys, 0)
         except WrongTypeError as error:
             self._fault(path, f"key {error} is not of hpopt's type: another program writes under this prefix")
+        except LaterSchemaError as error:
+            self._fault(path, f"a later release has written it ({error}, {SCHEMA} is known here): upgrade this one")
         except (FencedError, PoisonedError, *AWAY) as error:
-            detail = f"{type(error).__name__}: {error}"
-            log.warning("study dropped from memory", extra={"study": path, "detail": detail})
-            self._again_soon(path)
+            self._again_soon(path, f"{type(error).__name__}: {error}")
         except Exception:
             log.exception("study faulted", extra={"study": path})
             self._fault(path, "an unexpected error, see above")
         finally:
             self.keepers.pop(path, None)
 
-    def _again_soon(self, path: str) -> None:
-        asyncio.get_running_loop().call_later(random.uniform(0.05, 0.2), self._take, path)
+    def _again_soon(self, path: str, detail: str) -> None:
+        level = logging.DEBUG if path in self._pauses else logging.WARNING  # once per outage, not once per attempt
+        log.log(level, "study dropped from memory", extra={"study": path, "detail": detail})
+        pause = self._pauses.get(path, FIRST_PAUSE)
+        self._pauses[path] = min(2 * pause, LONGEST_PAUSE)
+        asyncio.get_running_loop().call_later(pause * random.uniform(0.5, 1.0), self._take, path)
 
     def _fault(self, path: str, detail: str) -> None:
         self._not_before[path] = asyncio.get_running_loop().time() + AFTER_FAULT
@@ -171,7 +184,7 @@ class Service:
             try:
                 await self.store.announce(self._lease)
                 for path, (keeper, task) in list(self.keepers.items()):
-                    if not await self.store.renew(keeper.keys, self._lease):
+                    if keeper.seq and not await self.store.renew(keeper.keys, self._lease):  # without seq, not ours yet
                         log.warning("lease lost", extra={"study": path})
                         task.cancel()
             except AWAY as error:
@@ -185,6 +198,7 @@ class Service:
             await asyncio.wait(tasks, timeout=5.0)
         with contextlib.suppress(*AWAY):
             await self.store.withdraw()
+            await self.store.hint()  # whoever else is there need not wait for its next look
 
     async def _sleep(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):

@@ -1,11 +1,13 @@
 """Everything the coordinator says to Redis. The only asynchronous file that imports redis."""
 
+import contextlib
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterator
 from importlib.resources import files
 from typing import Any
 
 import msgpack
+from hiredis import pack_command
 from redis import exceptions
 from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
@@ -37,6 +39,10 @@ Entry = tuple[str, bytes]
 
 class WrongTypeError(Exception):
     """Somebody else has written a key of the study."""
+
+
+class LaterSchemaError(Exception):
+    """What is stored was written by a later release, which alone can read it."""
 
 
 class Store:
@@ -94,8 +100,12 @@ class Store:
         members = await self._redis.smembers(names.STUDIES)
         return {_text(member) for member in members}
 
+    async def hint(self) -> None:
+        """Have every coordinator look for studies now."""
+        await self._redis.xadd(names.CREATED, {"s": ""}, maxlen=1000)
+
     async def created(self) -> AsyncIterator[None]:
-        """Yields whenever studies may have been created."""
+        """Yields whenever there may be studies to be taken."""
         last: Any = "$"
         link = Link(self, self._links.make_connection())
         try:
@@ -107,14 +117,26 @@ class Store:
         finally:
             await link.close()
 
-    async def acquire(self, keys: StudyKeys, milliseconds: int) -> dict[bytes, bytes] | None:
-        """The study's meta hash, if its lease is free or ours; None while another coordinator holds it."""
-        flat = await self._acquire(keys=[keys.lease, keys.meta], args=[self.owner, milliseconds])
+    async def acquire(
+        self, keys: StudyKeys, milliseconds: int, schema: int, *, alone: bool
+    ) -> dict[bytes, bytes] | None:
+        """The study's meta hash, if its lease is free or ours; None while another coordinator holds it.
+
+        `schema`: the latest that can be read here. `alone`: there is no other coordinator, so a lease that is still
+        there is a dead one's. Raises WrongTypeError or LaterSchemaError, and leaves the study untouched then.
+        """
+        arguments: list[str | int] = [self.owner, milliseconds, schema, int(alone)]
+        with _refined():
+            flat = await self._acquire(keys=[keys.lease, keys.meta, keys.inbox], args=arguments)
         return None if flat is None else dict(zip(flat[::2], flat[1::2], strict=True))
 
     async def renew(self, keys: StudyKeys, milliseconds: int) -> bool:
         """Keep the lease; False if another coordinator has it. 0 milliseconds give it up."""
-        return bool(await self._renew(keys=[keys.lease], args=[self.owner, milliseconds]))
+        try:
+            with _refined():
+                return bool(await self._renew(keys=[keys.lease], args=[self.owner, milliseconds]))
+        except WrongTypeError:
+            return False
 
     async def fence(self, keys: StudyKeys) -> tuple[str, int]:
         """(owner, seq) as they stand: whether a commit with unknown outcome has landed."""
@@ -122,13 +144,18 @@ class Store:
         return _text(owner or b""), int(seq or 0)
 
     async def load(self, keys: StudyKeys, uid: str) -> list[tuple[Trial, list[Any]]]:
-        """Every trial with its curve, by id."""
-        records = await self._redis.hgetall(keys.trials(uid))
+        """Every trial with its curve, by id. Raises WrongTypeError."""
+        with _refined():
+            records = await self._redis.hgetall(keys.trials(uid))
         trials = sorted((Trial.from_wire(msgpack.unpackb(r)) for r in records.values()), key=lambda trial: trial.id)
         loaded = []
         for start in range(0, len(trials), 500):
             part = trials[start : start + 500]
-            curves = await self._redis.mget([keys.curve(uid, trial.id) for trial in part])
+            wanted = [keys.curve(uid, trial.id) for trial in part]
+            curves = await self._redis.mget(wanted)
+            absent = [key for key, curve in zip(wanted, curves, strict=True) if curve is None]
+            if absent and await self._redis.exists(*absent):  # MGET passes over what is no string
+                raise WrongTypeError(f"{wanted[0]} or a later one")
             loaded += [(trial, list(unpack(_bytes(curve)))) for trial, curve in zip(part, curves, strict=True)]
         return loaded
 
@@ -174,14 +201,13 @@ class Link:
         """Send commands in one write."""
         if not self.connection.is_connected:
             await self.connection.connect()
-        packed: Iterable[bytes] = (
-            self.connection.pack_commands(commands) if len(commands) > 1 else self.connection.pack_command(*commands[0])
-        )
+        packed = b"".join(map(pack_command, commands))  # in C: redis-py's own packing costs more than deciding does
         await self.connection.send_packed_command(packed, check_health=False)
 
     async def receive(self) -> Any:
         """The answer to the next command; raises what the server answers as an error."""
-        return await self.connection.read_response(disable_decoding=True)
+        with _refined():
+            return await self.connection.read_response(disable_decoding=True)
 
     async def close(self) -> None:
         """Drop the connection; whatever waits on it fails."""
@@ -248,13 +274,27 @@ class StudyLink(Link):
         return ("XREAD", "COUNT", count, "BLOCK", BLOCK, "STREAMS", self.keys.inbox, cursor)
 
 
+@contextlib.contextmanager
+def _refined() -> Iterator[None]:
+    """Errors of the server that will not go away by trying again, as our own."""
+    try:
+        yield
+    except exceptions.ResponseError as error:
+        code, _, detail = str(error).partition(" ")
+        if code == "WRONGTYPE":
+            raise WrongTypeError(detail if detail.startswith("hpopt:") else "of the study") from None
+        if code == "SCHEMA":
+            raise LaterSchemaError(f"schema {detail}") from None
+        raise
+
+
 def _bytes(answer: bytes | str | None) -> bytes:
     """redis-py's types allow for decoded answers, which we never ask for."""
     return answer if isinstance(answer, bytes) else b""
 
 
 def _text(answer: bytes | str) -> str:
-    return answer.decode() if isinstance(answer, bytes) else answer
+    return answer.decode(errors="replace") if isinstance(answer, bytes) else answer
 
 
 def _payload(fields: list[bytes]) -> bytes:

@@ -27,13 +27,20 @@ class Suggester:
         self._pool = self._start()
 
     async def suggest(self, request: SuggestRequest) -> list[dict[str, Any]]:
-        """The suggestions asked for.
+        """The suggestions asked for; without a model, and a line in the log, if the model fails.
 
-        Raises RuntimeError when the process died or hung; it has been replaced then.
+        Raises RuntimeError when the process died or hung again; it has been replaced then.
         """
+        try:
+            return await self._run(request, model=True)
+        except Exception as error:  # noqa: BLE001 - whatever a fit dies of, the study goes on with its initial design
+            log.warning("model failed, suggesting without it", extra={"detail": f"{type(error).__name__}: {error}"})
+            return await self._run(request, model=False)
+
+    async def _run(self, request: SuggestRequest, *, model: bool) -> list[dict[str, Any]]:
         pool = self._pool
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(pool.submit(_suggest, request)), TIMEOUT)
+            return await asyncio.wait_for(asyncio.wrap_future(pool.submit(_suggest, request, model)), TIMEOUT)
         except (BrokenProcessPool, TimeoutError) as error:
             if pool is self._pool:
                 self.close()
@@ -73,7 +80,7 @@ def _warm_up() -> None:
     import hpopt.samplers.base  # noqa: F401 - the import is the work
 
 
-def _suggest(request: SuggestRequest) -> list[dict[str, Any]]:
+def _suggest(request: SuggestRequest, model: bool) -> list[dict[str, Any]]:
     from hpopt.samplers.base import suggest  # numpy and scipy stay out of the coordinator itself
 
-    return suggest(request)
+    return suggest(request, model=model)

@@ -30,8 +30,8 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 }
 SPACE = {
     "lr": hpopt.search_space("loguniform", [1e-5, 1e-1]),
-    "batch_size": hpopt.search_space("qloguniform", [8, 256, 8]),
-    "width": hpopt.search_space("qloguniform", [16, 512, 16]),
+    "batch_size": hpopt.search_space("qloguniform", [16, 256, 16]),
+    "width": hpopt.search_space("qloguniform", [32, 256, 32]),
     "dropout": hpopt.search_space("uniform", [0.0, 0.6]),
     "optimizer": hpopt.search_space("choice", list(OPTIMIZERS)),
 }
@@ -102,7 +102,7 @@ def train(config: dict[str, Any]) -> None:
             break
 
 
-def tune(save_path: str | Path, seed: int | None = None, trials: int = TRIALS) -> dict[str, Any]:
+def tune(save_path: str | Path, seed: int | None, trials: int = TRIALS, *, progress: bool = True) -> dict[str, Any]:
     """Run a study and return the best hyper-parameters."""
     with hpopt.create(
         full_dataset_size=len(load().train),
@@ -119,11 +119,20 @@ def tune(save_path: str | Path, seed: int | None = None, trials: int = TRIALS) -
         num_workers=JOBS,
         seed=seed,
     ) as hpo:
-        workers.run(train, hpo, jobs=JOBS)
-        best = hpo.get_best_config()
+        best = workers.run(train, hpo, jobs=JOBS, progress=progress)
     if best is None:
-        raise SystemExit("No trial reported a score.")
+        raise RuntimeError("no trial has reported a score")
     return best
+
+
+def centre() -> dict[str, Any]:
+    """What one might have written down without tuning: the middle of each (logarithmic) range, the middle option."""
+    return {name: space.from_unit(0.5) for name, space in SPACE.items()}
+
+
+def describe(params: Mapping[str, Any]) -> str:
+    """Hyper-parameters on one line."""
+    return ", ".join(f"{name}={v:.3g}" if isinstance(v, float) else f"{name}={v}" for name, v in params.items())
 
 
 def evaluate(params: Mapping[str, Any], seeds: Sequence[int]) -> float:
@@ -148,10 +157,10 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=TRIALS, help="how many to run (default: %(default)s)")
     arguments = parser.parse_args()
     best = tune(arguments.save_path, arguments.seed, arguments.trials)
-    print("\nBest hyper-parameters:")
-    for name, value in best.items():
-        print(f"  {name:<12}{value:.4g}" if isinstance(value, float) else f"  {name:<12}{value}")
-    print(f"\nLog-loss on held-out images, mean of 3 trainings: {evaluate(best, seeds=range(3)):.3f}")
+    print("\nLog-loss on images that were held out, mean of 3 trainings:")
+    for name, params in (("the best found", best), ("the centre of the space", centre())):
+        loss = evaluate(params, seeds=range(3))
+        print(f"  {loss:.3f} with {name}: {describe(params)}")
 
 
 if __name__ == "__main__":  # the processes that run trials import this file: without the guard each would start a study

@@ -1,8 +1,8 @@
 """hpopt: hyper-parameter optimization for training fleets."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from hpopt.api import create, join
 from hpopt.core.space import SearchSpace
 from hpopt.core.space import SearchSpace as search_space  # noqa: N813 - the reference's name
 from hpopt.errors import (
@@ -19,15 +19,16 @@ from hpopt.errors import (
     UnknownStudy,
     VersionSkew,
 )
-from hpopt.hpo import HpOpt
 from hpopt.removed import replacement
-from hpopt.results import TrialRow
 from hpopt.status import Status
 from hpopt.status import Status as status  # noqa: N813 - the reference's name
 from hpopt.trainer import finalize_trial, report, reportOOM, trial
 
 if TYPE_CHECKING:
+    from hpopt.api import create, join
     from hpopt.dataset import createHpoDataset
+    from hpopt.hpo import HpOpt
+    from hpopt.results import TrialRow
 
 __all__ = [
     "EmbeddedError",
@@ -58,14 +59,27 @@ __all__ = [
 ]
 
 
+_LOADED_ON_USE = {
+    "create": "hpopt.api",
+    "join": "hpopt.api",
+    "HpOpt": "hpopt.hpo",
+    "TrialRow": "hpopt.results",
+    "createHpoDataset": "hpopt.dataset",
+}
+"""What a trainer that only reports need not load."""
+
+
 def __getattr__(name: str) -> Any:
     """What is loaded on first use, and what the original had under another name."""
-    if name == "createHpoDataset":
-        from hpopt.dataset import createHpoDataset
-
-        return createHpoDataset
     if name == "__version__":
         from importlib.metadata import version
 
         return version("hpopt")
-    raise AttributeError(f"module 'hpopt' has no attribute {name!r}{replacement(name)}")
+    if name not in _LOADED_ON_USE:
+        raise AttributeError(f"module 'hpopt' has no attribute {name!r}{replacement(name)}")
+    value = globals()[name] = getattr(import_module(_LOADED_ON_USE[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -256,8 +256,9 @@ def _begin(keys: StudyKeys, spec: StudySpec, folder: Path, url: str | None, *, r
 def _created(server: Server, keys: StudyKeys, event: Create) -> Created:
     hints = (("SADD", names.STUDIES, keys.path), ("XADD", names.CREATED, "MAXLEN", 1000, "*", "s", keys.path))
     inquiry = Inquiry(keys.inbox, event, keys.replies(event.session), extra=hints, make=True, study=keys.path)
+    answer: Created | Refusal
     try:
-        answer: Created | Refusal = server.client.ask(inquiry, _create_answer, Patience(CREATE_DEADLINE, UNREACHABLE_AFTER))
+        answer = server.client.ask(inquiry, _create_answer, Patience(CREATE_DEADLINE, UNREACHABLE_AFTER))
     except TimeoutError:
         raise HpoptUnavailable(
             f"the coordinator on {server.client.shown} did not create {keys.path!r} within {CREATE_DEADLINE:g} s: its "
@@ -268,7 +269,7 @@ def _created(server: Server, keys: StudyKeys, event: Create) -> Created:
     return answer
 
 
-def _create_answer(found: Any) -> Created | Refusal | None:
+def _create_answer(found: Any) -> Any:
     return found if isinstance(found, Created) or (isinstance(found, Refusal) and found.n == -1) else None
 
 

@@ -27,6 +27,8 @@ RESEND = 5.0
 """Seconds without an answer after which an event is sent again, with the same identity."""
 ASK_WHO_IS_THERE = 3.0
 """Seconds without an answer after which the client looks whether any coordinator is alive."""
+SLACK = ASK_WHO_IS_THERE + 3 * BLOCK
+"""Seconds by which an answer may be later than an outage may last, so that an outage is told as what it is."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 5.0
 """Seconds between two attempts to reach a server that is away."""
 
@@ -180,10 +182,11 @@ class Client:
     def _wait_for_server(self, error: Exception, patience: Patience, pause: float) -> None:
         if self._gone is not None and self._gone(self.url):
             raise HpoptUnavailable(f"the operator that ran {self.shown} has ended") from None
-        late = patience.out() or patience.over
-        if late:
+        if patience.out():
             remedy = "is the server up, and is HPOPT_URL right?"
             raise HpoptUnavailable(f"{self.shown} is unreachable: {error}: {remedy}") from None
+        if patience.over:
+            raise TimeoutError(f"no answer within {patience.answer:g} s")
         if not patience.logged:
             patience.logged = True
             log.warning("hpopt: %s is unreachable (%s): waiting for it up to %g s", self.shown, error, patience.outage)

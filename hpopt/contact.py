@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from hpopt import distributed
-from hpopt.client import Client, Inquiry, Patience
+from hpopt.client import SLACK, Client, Inquiry, Patience
 from hpopt.config import Identity
 from hpopt.core.messages import Finalize, OutOfMemory, Query, Release, Report, Start, Verdict
 from hpopt.errors import HpoptUnavailable
@@ -36,6 +36,8 @@ class Contact:
         self.lock = threading.RLock()
         self.started = False
         self.stopped = False
+        self.trainer: int | None = None
+        """The thread that trained last; who only says that the attempt has ended does not train it."""
         self.step = 0
         self._last: bytes | str = "0"
 
@@ -47,6 +49,7 @@ class Contact:
 
     def start(self) -> None:
         """Make contact, once; the steps go on from the last one that is committed."""
+        self.trainer = threading.get_ident()
         with self.lock:
             if self.started or self.stopped:
                 return
@@ -135,7 +138,7 @@ class Contact:
         listen_first = isinstance(event, Query)
         inquiry = Inquiry(keys.inbox, event, stream, self._last, listen_first=listen_first, study=keys.path)
         try:
-            return self.client.ask(inquiry, accept, Patience(limit or patience, patience))
+            return self.client.ask(inquiry, accept, Patience(limit or patience + SLACK, patience))
         except TimeoutError:
             if limit is not None:
                 raise
@@ -173,7 +176,6 @@ REMEMBERED = 1024
 _Key = tuple[str, str, int, int]
 _contacts: dict[_Key, Contact] = {}
 _lock = threading.Lock()
-_thread = threading.local()
 
 
 def contact(config: Mapping[str, Any]) -> Contact:
@@ -187,15 +189,13 @@ def contact(config: Mapping[str, Any]) -> Contact:
             found = _contacts.setdefault(key, Contact(identity, server.client, server.heart))
             for old in [old for old, each in _contacts.items() if each.stopped][:-REMEMBERED]:
                 del _contacts[old]
-    _thread.contact = found
     return found
 
 
-def last_contact(path: str, uid: str) -> Contact | None:
-    """The attempt of this study that the calling thread contacted last."""
-    found: Contact | None = getattr(_thread, "contact", None)
-    same = found is not None and (found.identity.keys.path, found.identity.uid) == (path, uid)
-    return found if same else None
+def trained_here(path: str, uid: str) -> list[Contact]:
+    """The attempts of this study that the calling thread trained last, ended or not, the oldest first."""
+    thread = threading.get_ident()
+    return [each for key, each in list(_contacts.items()) if key[:2] == (path, uid) and each.trainer == thread]
 
 
 def open_contacts(path: str, uid: str) -> list[Contact]:

@@ -15,7 +15,7 @@ from redis import exceptions
 
 from hpopt.client import Inquiry, Patience
 from hpopt.config import Identity, build_config
-from hpopt.contact import deadline, last_contact, open_contacts
+from hpopt.contact import deadline, open_contacts, trained_here
 from hpopt.core.keys import StudyKeys
 from hpopt.core.messages import Ask, Close, Created, Nothing, Refusal, Release, Sample, encode
 from hpopt.core.spec import StudySpec
@@ -96,7 +96,7 @@ class HpOpt:
         """The config of the next trial; None when every trial of the study has ended.
 
         Returns at once for the first `num_init_trials`; later it waits while `num_workers` trials are under way. If it
-        had to wait for the trial that this very thread trained last, that trial is finalized instead.
+        had to wait for trials that this very thread trained before, those are finalized instead.
 
         Raises TimeoutError after `timeout` seconds (the same request is repeated by the next call), StudyPaused when
         trials keep failing before their first report, StudyReplaced or UnknownStudy when the study is gone.
@@ -129,19 +129,18 @@ class HpOpt:
             raise
 
     def _answered(self, ask: Ask, timeout: float | None, *, again: bool) -> Sample | Nothing:
-        started = time.monotonic()
+        patience = Patience(None, deadline())  # one for the whole request: an outage goes on through its parts
         last = "0" if again else self._last_reply
         inquiry = Inquiry(self._keys.inbox, ask, self._keys.replies(self.session), last, study=self._keys.path)
         answer: Sample | Nothing | Refusal
         while True:
-            left = None if timeout is None else timeout - (time.monotonic() - started)
-            part = SAY_WHY_AFTER if left is None else min(left, SAY_WHY_AFTER)
+            waited = time.monotonic() - patience.started
+            patience.answer = waited + SAY_WHY_AFTER if timeout is None else min(timeout, waited + SAY_WHY_AFTER)
             try:
-                patience = Patience(part, deadline())
                 answer = self._server.client.ask(inquiry, lambda found: self._mine(found, ask.n), patience)
                 break
             except TimeoutError:
-                if timeout is not None and time.monotonic() - started >= timeout:
+                if timeout is not None and patience.answer >= timeout:
                     raise TimeoutError(f"no sample within timeout={timeout:g} s: {self._waits_for()}") from None
                 log.warning("hpopt: still waiting for a sample: %s", self._waits_for())
                 inquiry.listen_first = True
@@ -156,20 +155,25 @@ class HpOpt:
 
     def _config(self, sample: Sample) -> dict[str, Any]:
         keys = self._keys
-        self._thread.handed = (sample.trial, sample.attempt)
+        self._handed.append((sample.trial, sample.attempt))
         identity = Identity(keys.namespace, keys.study, self.uid, sample.trial, sample.attempt, self._shown_url)
         return build_config(self.spec, identity, sample)
 
-    def _left_behind(self) -> tuple[int, int, str] | None:
-        """The trial that this thread trained last, or was handed last, if it is one that trains its own trials."""
-        contact = last_contact(self._keys.path, self.uid)
-        if contact is None:
-            return None  # a pure operator: what it was handed runs elsewhere
-        handed: tuple[int, int] | None = getattr(self._thread, "handed", None)
-        identity = contact.identity
-        if handed is None or handed == (identity.trial, identity.attempt):
-            return (identity.trial, identity.attempt, contact.life)
-        return (*handed, "")
+    @property
+    def _handed(self) -> list[tuple[int, int]]:
+        """Attempts that this thread was handed, and is not known to have trained."""
+        handed: list[tuple[int, int]] = self._thread.__dict__.setdefault("handed", [])
+        return handed
+
+    def _left_behind(self) -> tuple[tuple[int, int, str], ...]:
+        """The trials that this thread has begun and not ended, and those it was handed, if it trains its own trials."""
+        contacts = trained_here(self._keys.path, self.uid)
+        trained = {(each.identity.trial, each.identity.attempt): each for each in contacts}
+        if not trained:
+            return ()  # a pure operator: what it was handed runs elsewhere
+        self._handed[:] = [each for each in self._handed if each not in trained]
+        begun = [(*attempt, each.life) for attempt, each in trained.items() if not each.stopped]
+        return (*begun, *((*attempt, "") for attempt in self._handed))
 
     def _waits_for(self) -> str:
         try:

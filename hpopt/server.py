@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from hpopt.client import Client, check_url, without_credentials
-from hpopt.embedded import closed_mark
 from hpopt.heartbeat import Heart
 
 URL = "HPOPT_URL"
@@ -43,9 +42,16 @@ def server_at(url: str) -> Server:
     with _lock:
         server = _servers.get(url)
         if server is None:
-            client = Client(check_url(url), closed_mark)
+            client = Client(check_url(url), _gone)
             server = _servers[url] = Server(client, Heart(client))
         return server
+
+
+def _gone(url: str) -> bool:
+    """Whether the operator of an embedded server has ended; asked only when the server is away."""
+    from hpopt.embedded import closed_mark
+
+    return closed_mark(url)
 
 
 def remember_credentials(url: str) -> str | None:

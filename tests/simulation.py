@@ -163,7 +163,7 @@ class Simulation:
         return validated(StudySpec(**{**values, **changes}))
 
     def ask(
-        self, session: str = "op", mode: str = "next", yields: tuple[int, int, str] | None = None
+        self, session: str = "op", mode: str = "next", yields: tuple[tuple[int, int, str], ...] = ()
     ) -> Sample | Answer | None:
         """The session's next request; its answer, None while it has to wait."""
         n = self.requests[session] = self.requests.get(session, -1) + 1

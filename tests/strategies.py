@@ -1,11 +1,28 @@
-"""Hypothesis strategies for what users hand in: JSON values, search spaces of every type, whole spaces."""
+"""Hypothesis strategies: what users hand in (JSON values, search spaces, studies), and what travels (messages)."""
 
 import math
 from typing import Any
 
 from hypothesis import strategies as st
 
+from hpopt.core.messages import (
+    Ask,
+    Close,
+    Create,
+    Created,
+    Finalize,
+    Nothing,
+    OutOfMemory,
+    Query,
+    Refusal,
+    Release,
+    Report,
+    Sample,
+    Start,
+    Verdict,
+)
 from hpopt.core.space import SearchSpace, Space
+from hpopt.core.spec import ALGORITHMS, StudySpec
 
 SAFE = 2**53
 
@@ -93,3 +110,60 @@ def is_close(a: float, b: float, space: SearchSpace) -> bool:
     """Whether two values of a continuous space are the same but for rounding errors."""
     lo, hi = numeric_bounds(space)
     return math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-12 * (hi - lo))
+
+
+# --- messages
+
+wire_ints = st.integers(-1, 2**31 - 1)
+wire_names = st.from_regex(r"[A-Za-z0-9_.:-]{1,64}", fullmatch=True)
+wire_scores = st.none() | st.floats(allow_nan=False, allow_infinity=False)
+params = st.dictionaries(names, scalars, max_size=4)
+
+
+@st.composite
+def study_specs(draw: st.DrawFn) -> StudySpec:
+    """Valid arguments of a study, with None wherever it may stand."""
+    space = draw(spaces)
+    defaults = st.lists(st.lists(units, min_size=len(space), max_size=len(space)).map(space.from_unit), max_size=2)
+    return StudySpec(
+        full_dataset_size=draw(st.integers(0, 10**6)),
+        num_full_iterations=draw(st.integers(1, 1000)),
+        search_space=space,
+        search_alg=draw(st.sampled_from(ALGORITHMS)),
+        early_stop=draw(st.sampled_from([None, "median_stop"])),
+        mode=draw(st.sampled_from(["max", "min"])),
+        metric=draw(texts.filter(bool)),
+        num_trials=draw(st.none() | st.integers(1, 1000)),
+        subset_ratio=draw(st.none() | st.floats(0.01, 2)),
+        batch_size_name=draw(st.none() | st.sampled_from(list(space))),
+        image_resize=draw(st.tuples(st.integers(0, 512), st.integers(0, 512))),
+        seed=draw(st.none() | st.integers(0, 2**63 - 1)),
+        default_hyper_parameters=tuple(draw(defaults)),
+        launch_timeout=draw(st.none() | st.floats(0.1, 1e6)),
+    )
+
+
+attempts = (wire_names, wire_ints, wire_ints)
+messages = st.one_of(
+    st.builds(Create, wire_names, wire_names, study_specs(), st.booleans(), st.booleans(), st.booleans()),
+    st.builds(
+        Ask, wire_names, wire_names, wire_ints, st.sampled_from(["next", "now", "end"]),
+        st.lists(st.tuples(wire_ints, wire_ints, wire_names), max_size=3).map(tuple),
+    ),
+    st.builds(Query, *attempts),
+    st.builds(Start, *attempts, wire_names, wire_ints),
+    st.builds(Report, *attempts, wire_names, wire_ints, wire_scores),
+    st.builds(OutOfMemory, *attempts),
+    st.builds(Finalize, *attempts, st.booleans()),
+    st.builds(Release, *attempts),
+    st.builds(Close, wire_names, wire_names),
+    st.builds(
+        Verdict, wire_ints, wire_names | st.just(""), wire_ints, wire_ints, st.none() | wire_ints, texts,
+        st.lists(wire_names, max_size=3).map(tuple),
+    ),
+    st.builds(Created, wire_names, study_specs(), st.lists(texts, max_size=2).map(tuple)),
+    st.builds(Sample, wire_ints, wire_ints, wire_ints, wire_ints, params),
+    st.builds(Nothing, wire_ints, st.booleans()),
+    st.builds(Refusal, wire_ints, texts, texts),
+)  # fmt: skip
+"""Every message that travels."""

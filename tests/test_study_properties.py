@@ -31,7 +31,7 @@ from hpopt.core.messages import (
 )
 from hpopt.core.schedulers.asha import rung_levels
 from hpopt.core.space import SearchSpace, Space
-from hpopt.core.trial import ENDED, PENDING, TrialState
+from hpopt.core.trial import ENDED, PENDING, REISSUABLE
 from hpopt.core.trials import incumbent
 from hpopt.status import Status
 from tests.committed import snapshot
@@ -72,7 +72,8 @@ class StudyMachine(RuleBasedStateMachine):
         self.samples: list[tuple[str, Sample]] = []
         self.holders: dict[tuple[str, int, int], tuple[str, int, Sample]] = {}
         self.asked: list[Ask] = []
-        self.away: set[str] = set()
+        self.gone: set[str] = set()
+        self.closed: set[str] = set()
         self.accepted: dict[int, list[Point]] = defaultdict(list)
         self.params: dict[int, dict[str, Any]] = {}
         self.stops: dict[tuple[str, int, int, str], int] = {}
@@ -116,7 +117,7 @@ class StudyMachine(RuleBasedStateMachine):
         key = (self.sim.study.uid, sample.trial, sample.attempt)
         before = self.holders.setdefault(key, (session, sample.n, sample))
         if before[:2] != (session, sample.n):
-            assert before[0] in self.away, "handed to a second operator while the first was there"
+            assert before[0] in self.gone | self.closed, "handed to a second operator while the first was there"
             assert (before[2].params, before[2].bracket) == (sample.params, sample.bracket)
             self.holders[key] = (session, sample.n, sample)
         if (key[0], sample) not in self.samples:
@@ -140,6 +141,18 @@ class StudyMachine(RuleBasedStateMachine):
             last = max(point.step for point in points if point.attempt == event.attempt)
             assert last >= min(event.step, self.sim.study.spec.iterations), "acknowledged, but not committed"
 
+    def here(self, session: str) -> None:
+        """The session speaks, so it is there."""
+        self.gone.discard(session)
+        self.closed.discard(session)
+
+    def send_ask(self, session: str, mode: str, yields: tuple[tuple[int, int, str], ...], delivery: str) -> None:
+        """The session's next request."""
+        self.here(session)
+        n = self.sim.requests[session] = self.sim.requests.get(session, -1) + 1
+        self.asked.append(Ask(self.sim.study.uid, session, n, mode, yields))
+        self.tell(self.asked[-1], delivery)
+
     def pick(self, number: int) -> tuple[str, int, int]:
         """The uid, trial and attempt of something that was handed out: mostly the newest."""
         uid, sample = self.samples[-1 - min(number % 7, number % 3 + number % 5) % len(self.samples)]
@@ -156,22 +169,18 @@ class StudyMachine(RuleBasedStateMachine):
     @rule(session=st.sampled_from(SESSIONS), mode=st.sampled_from(["next", "next", "now", "end"]), delivery=deliveries)
     def ask(self, session: str, mode: str, delivery: str) -> None:
         """An operator wants a sample."""
-        self.away.discard(session)
-        n = self.sim.requests[session] = self.sim.requests.get(session, -1) + 1
-        self.asked.append(Ask(self.sim.study.uid, session, n, mode))
-        self.tell(self.asked[-1], delivery)
+        self.send_ask(session, mode, (), delivery)
 
     @precondition(lambda self: self.samples)
-    @rule(session=st.sampled_from(SESSIONS), number=picks, delivery=deliveries)
-    def ask_and_leave_behind(self, session: str, number: int, delivery: str) -> None:
-        """A thread wants its next sample without having ended its last trial."""
-        self.away.discard(session)
-        uid, trial, attempt = self.pick(number)
-        found = self.sim.study.trials.get(trial)
-        life = found.life if found is not None and uid == self.sim.study.uid else "a"
-        n = self.sim.requests[session] = self.sim.requests.get(session, -1) + 1
-        self.asked.append(Ask(self.sim.study.uid, session, n, "next", (trial, attempt, life)))
-        self.tell(self.asked[-1], delivery)
+    @rule(session=st.sampled_from(SESSIONS), numbers=st.lists(picks, min_size=1, max_size=3), delivery=deliveries)
+    def ask_and_leave_behind(self, session: str, numbers: list[int], delivery: str) -> None:
+        """A thread wants its next sample without having ended its last trials."""
+        left_behind = []
+        for uid, trial, attempt in map(self.pick, numbers):
+            found = self.sim.study.trials.get(trial)
+            life = found.life if found is not None and uid == self.sim.study.uid else "a"
+            left_behind.append((trial, attempt, life))
+        self.send_ask(session, "next", tuple(left_behind), delivery)
 
     @precondition(lambda self: self.asked)
     @rule(number=picks)
@@ -179,10 +188,11 @@ class StudyMachine(RuleBasedStateMachine):
         """A request comes once more, late: who holds the trial is told so again, and nothing changes."""
         ask = self.asked[number % len(self.asked)]
         holds = {(session, n): sample for session, n, sample in self.holders.values()}
-        if self.sim.study.trials.handed(ask.session, ask.n) is None or ask.uid != self.sim.study.uid:
+        trial = self.sim.study.trials.handed(ask.session, ask.n)
+        if trial is None or trial.state in REISSUABLE or ask.uid != self.sim.study.uid:
             return
         before = snapshot(self.sim.study)
-        self.away.discard(ask.session)
+        self.here(ask.session)
         self.tell(ask)
         assert self.sim.answer(ask.session, ask.n) == holds[ask.session, ask.n]
         assert snapshot(self.sim.study) == before
@@ -222,15 +232,15 @@ class StudyMachine(RuleBasedStateMachine):
     def tick(self, seconds: float, silent: bool, gone: set[str]) -> None:
         """Time passes, while some are not heard of."""
         lives, sessions = self.sim.study.watched()
-        self.away = {session for session in self.away if session not in sessions} | (gone & sessions)
+        self.gone = gone & sessions
         self.sim.now += seconds
-        event = Tick(frozenset(lives if silent else ()), frozenset(gone & sessions))
+        event = Tick(frozenset(lives if silent else ()), frozenset(self.gone))
         self.watch(event, self.sim.send(event))
 
     @rule(session=st.sampled_from(SESSIONS), delivery=deliveries)
     def close(self, session: str, delivery: str) -> None:
         """An operator ends."""
-        self.away.add(session)
+        self.closed.add(session)
         self.tell(Close(self.sim.study.uid, session), delivery)
 
     @rule()
@@ -324,7 +334,7 @@ class StudyMachine(RuleBasedStateMachine):
         """Everybody else is gone; one trial is trained to its end."""
         lives, sessions = self.sim.study.watched()
         self.sim.tick(silent=lives, gone=sessions - {"drain"})
-        for life in lives:
+        for life in self.sim.study.watched()[0]:
             self.sim.send(Lost(*life))
         n = self.sim.requests["drain"] = self.sim.requests.get("drain", -1) + 1
         self.sim.send(Ask(self.sim.study.uid, "drain", n))
@@ -349,7 +359,7 @@ class StudyMachine(RuleBasedStateMachine):
 
 TestStudy = StudyMachine.TestCase
 TestStudy.settings = settings(
-    max_examples=5_000 if NIGHTLY else 150,
+    max_examples=int(os.environ.get("NEX","150")),
     stateful_step_count=100 if NIGHTLY else 40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

@@ -26,9 +26,7 @@ _MESSAGES = (
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether this error, or one that it was raised for, says that memory ran out."""
     kinds = tuple(_loaded_classes())
-    return any(
-        isinstance(each, kinds) or any(message in str(each) for message in _MESSAGES) for each in _causes(error)
-    )
+    return any(isinstance(each, kinds) or any(message in str(each) for message in _MESSAGES) for each in _causes(error))
 
 
 def _loaded_classes() -> Iterator[type[BaseException]]:

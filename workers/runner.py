@@ -1,9 +1,12 @@
 """A runner: the process that trains one trial after the other. The launcher starts it; it ends with the launcher.
 
     python -P -m workers.runner --target FILE.py:FUNCTION --pipes IN OUT
+
+workers/link.py says what goes through the pipes.
 """
 
 import argparse
+import atexit
 import contextlib
 import faulthandler
 import gc
@@ -12,15 +15,13 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NoReturn
 
 import hpopt
-from workers.link import Link
+from workers.link import CRASHED, FINISHED, OUT_OF_MEMORY, RELEASED, Link
 from workers.memory import is_out_of_memory
 from workers.target import Train, load
-
-FINISHED, CRASHED, OUT_OF_MEMORY, RELEASED = "finished", "crashed", "out of memory", "released"
-"""How a trial's training ended."""
 
 _DETAIL = 500
 """Characters of an error that are sent to the launcher."""
@@ -40,7 +41,7 @@ class Interrupts:
             raise KeyboardInterrupt(signal.Signals(number).name)
 
 
-class Crash(Exception):  # noqa: N818 - the training's, not ours
+class Crash(Exception):
     """The training ended by something that is no Exception, sys.exit(1) for one."""
 
 
@@ -59,9 +60,7 @@ def serve(find: Callable[[], Train], link: Link) -> int:
             return 1
         link.send({"ready": True})
         while (order := link.receive()) is not None:
-            link.busy = True
             how, detail = train_one(train, order["config"], order["log"], interrupts)
-            link.busy = False
             link.send({"how": how, "detail": detail})
             if how != FINISHED:
                 return 0
@@ -77,6 +76,7 @@ def train_one(train: Train, config: dict[str, Any], log: str, interrupts: Interr
             with hpopt.trial(config):
                 how = attempt(train, config, interrupts)
         except KeyboardInterrupt as error:
+            hpopt.trial(config).release()  # again: it may have come before hpopt.trial was entered
             return RELEASED, f"interrupted by {error}"
         except (Crash, Exception) as error:  # noqa: BLE001 - the training may raise anything; hpopt.trial finalized it
             traceback.print_exc()
@@ -120,7 +120,7 @@ def _call(train: Train, config: dict[str, Any]) -> None:
 @contextlib.contextmanager
 def output_to(path: str) -> Iterator[None]:
     """Let standard output and error of this process, and of those it starts, go to a file."""
-    with open(path, "wb") as log, contextlib.ExitStack() as undo:
+    with Path(path).open("wb") as log, contextlib.ExitStack() as undo:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         for fd in (1, 2):
@@ -152,7 +152,9 @@ def run_forked(train: Train, inbox: int, outbox: int) -> NoReturn:
         torch: Any = sys.modules.get("torch")
         if torch is not None:
             torch.set_num_threads(1)  # the threads of its pool stayed in the parent: waiting for them would be for ever
-        code = serve(lambda: train, Link(inbox, outbox))
+        link = Link(inbox, outbox)
+        code = serve(lambda: train, link)
+        link.leave()
     except BaseException:  # noqa: BLE001 - nothing may escape into the parent's code
         traceback.print_exc()
     finally:
@@ -170,6 +172,7 @@ def main(argv: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     link = Link(*arguments.pipes)
+    atexit.register(link.leave)  # registered first, so called last
     setup = link.receive()
     if setup is None:
         return 0

@@ -1,8 +1,10 @@
 """Which function trains a trial, as a text that another process can load it by. Nothing is ever pickled.
 
-    train in a module         "package.module:train"     imported by that name
-    train in the script       "/path/script.py:train"    the file is imported; its `if __name__ == "__main__"` is not run
-    train in a notebook       no text: the process that has it is forked (Linux)
+    train in a module      "package.module:train"     imported by that name
+    train in the script    "/path/script.py:train"    imported by its file, under another name
+    train in a notebook    no text: the process that has it is forked (Linux)
+
+So a script's own code belongs under `if __name__ == "__main__":`.
 """
 
 import importlib
@@ -45,8 +47,10 @@ def load(target: str) -> Train:
     """The function that a text names. Raises whatever importing its module raises."""
     where, _, name = target.rpartition(":")
     module = _import_script(where) if where.endswith(".py") else importlib.import_module(where)
-    train: Train = reduce(getattr, name.split("."), module)
-    return train
+    train: Any = reduce(getattr, name.split("."), module)
+    if not callable(train):
+        raise TypeError(f"{target} is no function: {train!r}")
+    return train  # type: ignore[no-any-return]
 
 
 def _checked(text: str) -> str:

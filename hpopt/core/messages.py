@@ -54,15 +54,15 @@ class Create:
 class Ask:
     """The session's n-th request. `mode`: "next" waits for a sample, "now" does not, "end" waits for the last trial.
 
-    `yields` (trial, attempt, life) is the trial that the asking thread has left behind: it is finalized if the
-    request would have to wait otherwise.
+    `yields` are the trials (trial, attempt, life) that the asking thread has left behind, the oldest first: they are
+    finalized, one by one, as long as the request would have to wait otherwise.
     """
 
     uid: str
     session: str
     n: int
     mode: str = "next"
-    yields: tuple[int, int, str] | None = None
+    yields: tuple[tuple[int, int, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,6 +358,12 @@ def _natural(value: Any) -> int:
     return number
 
 
+def _mode(value: Any) -> str:
+    if value not in ("next", "now", "end"):
+        raise ValueError("use next, now or end")
+    return str(value)
+
+
 def _tuple_of(*checks: typing.Callable[[Any], Any]) -> typing.Callable[[Any], Any]:
     def check(value: Any) -> tuple[Any, ...]:
         items = _plain(list, tuple)(value)
@@ -398,8 +404,8 @@ def _check_for(hint: Any) -> typing.Callable[[Any], Any]:
 
 def _field_checks(cls: type) -> list[typing.Callable[[Any], Any]]:
     hints = get_type_hints(cls)
-    parts_of_keys = {"uid": _name, "session": _name, "life": _life}
-    return [parts_of_keys.get(name) or _check_for(hints[name]) for name in _FIELDS[cls]]
+    by_name = {"uid": _name, "session": _name, "life": _life, "mode": _mode}
+    return [by_name.get(name) or _check_for(hints[name]) for name in _FIELDS[cls]]
 
 
 _CHECKS = {cls: _field_checks(cls) for cls in _TYPES}

@@ -194,20 +194,20 @@ class Study:
         if trial is not None:
             turn.add(Replied(event.session, sample(event.n, trial)))
         elif key not in self.desk.requests:
-            self.desk.requests[key] = dataclasses.replace(event, yields=None)
+            self.desk.requests[key] = dataclasses.replace(event, yields=())
             self._serve(turn)
+            for left_behind in event.yields:
+                if key in self.desk.requests and (self.desk.full or event.mode == "end"):
+                    self._yield(*left_behind, turn)
             if key in self.desk.requests:
-                self._yield(event, turn)
                 turn.add(StudyChanged())
 
-    def _yield(self, event: Ask, turn: Turn) -> None:
-        """The request has to wait: end the trial that the asking thread has left behind, if there is one."""
-        if event.yields is None or not (self.desk.full or event.mode == "end"):
-            return
-        trial_id, attempt, life = event.yields
+    def _yield(self, trial_id: int, attempt: int, life: str, turn: Turn) -> None:
+        """A request would have to wait for a trial that the asking thread has left behind: end it."""
         trial = self.trials.get(trial_id)
         if trial is not None and (trial.attempt, trial.life) == (attempt, life) and trial.id in self.trials.pending:
             self.attempts.finish(trial, "its training returned before the last iteration", turn)
+            self._serve(turn)
 
     def _serve(self, turn: Turn) -> None:
         """Answer every open request that can be answered, in the order they came."""

@@ -15,14 +15,14 @@ from hpopt.samplers.bayes import proposals
 from hpopt.samplers.sobol import design, generator
 
 
-def suggest(request: SuggestRequest) -> list[dict[str, Any]]:
+def suggest(request: SuggestRequest, *, model: bool = True) -> list[dict[str, Any]]:
     """`count` configurations, for the trials from `ordinal` on; fewer only when a finite space has no more.
 
     They differ from each other and from all in the request. The same request is always answered alike: there is no
     state, no clock and no global random number.
 
     The default hyper-parameters come first, then a Sobol design. "asha" never leaves the design; "bayes_opt" does
-    after `num_init_trials`, and comes back to it while the scores teach a model nothing.
+    after `num_init_trials`, and comes back to it while the scores teach a model nothing, or without a `model`.
 
     Raises ValueError when the spec has no seed.
     """
@@ -32,9 +32,10 @@ def suggest(request: SuggestRequest) -> list[dict[str, Any]]:
     space, end = spec.search_space, request.ordinal + request.count
     taken = {space.key(params) for params in (*(o.params for o in request.observations), *request.pending)}
     found: list[dict[str, Any]] = []
+    first_modelled = _first_modelled(spec) if model else math.inf
     modelled: Iterator[dict[str, Any]] = iter(())
     for ordinal in range(request.ordinal, end):
-        if ordinal == max(request.ordinal, _first_modelled(spec)):
+        if ordinal == max(request.ordinal, first_modelled):
             rest = replace(request, ordinal=ordinal, count=end - ordinal, pending=(*request.pending, *found))
             modelled = proposals(rest, generator(spec.seed, ordinal), taken)
         params = _default(spec, ordinal, taken) or next(modelled, None) or design(space, spec.seed, ordinal, taken)

@@ -1,0 +1,30 @@
+"""How long things may take, and who has been silent for how long."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Timing:
+    """How long things may take, in seconds."""
+
+    lease: float = 10.0
+    grace: float = 180.0
+    """A trainer or an operator that is silent for so long is given up."""
+    takeover: float = 75.0
+    """A second process of an attempt that is alive is refused after this."""
+    tick: float = 5.0
+
+
+@dataclass(slots=True)
+class Silence:
+    """Since when a heartbeat has been missing; everybody is fresh when the watch begins."""
+
+    since: dict[str, float] = field(default_factory=dict)
+
+    def update(self, missing: set[str], now: float) -> None:
+        """`missing`: the heartbeat keys that are not there now."""
+        self.since = {key: self.since.get(key, now) for key in missing}
+
+    def lasting(self, seconds: float, now: float) -> set[str]:
+        """The keys that have been missing for so long."""
+        return {key for key, since in self.since.items() if now - since >= seconds}

@@ -1,0 +1,396 @@
+import asyncio
+import math
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import msgpack
+import pytest
+from redis import exceptions
+
+from coordinator.batch import SCHEMA, Batch
+from coordinator.keeper import FencedError, Keeper
+from coordinator.store import LaterSchemaError, Store, StudyLink, WrongTypeError
+from coordinator.timing import Timing
+from hpopt.core.curve import Point, unpack
+from hpopt.core.effects import PointAdded, Replied, StudyChanged, TrialChanged, VerdictGiven
+from hpopt.core.keys import StudyKeys
+from hpopt.core.messages import Nothing, Verdict, decode
+from hpopt.core.trial import Trial
+from tests.server import Server, until
+
+KEYS = StudyKeys("team", "run")
+UID = "u1"
+WRITTEN = {
+    "meta": KEYS.meta,
+    "trials": KEYS.trials(UID),
+    "curve": KEYS.curve(UID, 3),
+    "verdicts": KEYS.verdicts(UID, 3),
+    "replies": KEYS.replies("session"),
+    "dead": KEYS.dead,
+}
+"""Every kind of key that the commit script writes."""
+VERDICT = Verdict(1, "life", 0, 7, None)
+T = TypeVar("T")
+
+
+def by(owner: str, server: Server, action: Callable[[Store, StudyLink], Awaitable[T]]) -> T:
+    """What a coordinator of that name does on the server."""
+
+    async def scenario() -> T:
+        store = Store(server.url, owner)
+        link = store.link(KEYS)
+        try:
+            return await action(store, link)
+        finally:
+            await link.close()
+            await store.close()
+
+    return asyncio.run(scenario())
+
+
+def acquire(server: Server, owner: str, *, schema: int = SCHEMA, alone: bool = False) -> dict[bytes, bytes] | None:
+    """Try to take the lease of the study."""
+    return by(owner, server, lambda store, _: store.acquire(KEYS, 60_000, schema, alone=alone))
+
+
+def renew(server: Server, owner: str, milliseconds: int = 60_000) -> bool:
+    """Try to keep the lease, or give it up."""
+    return by(owner, server, lambda store, _: store.renew(KEYS, milliseconds))
+
+
+def commit(server: Server, owner: str, seq: int, batch: Batch, **meta: Any) -> str:
+    """Try to commit a batch."""
+    return by(owner, server, lambda _, link: link.commit(*batch.command(owner, seq, UID, meta)))
+
+
+def full_batch() -> Batch:
+    """A batch that writes every kind of key."""
+    batch = Batch(KEYS, UID)
+    batch.add([TrialChanged(Trial(3, {"lr": 0.1})), PointAdded(3, Point(1, 7, 0.5)), PointAdded(3, Point(1, 8, None))])
+    batch.add([VerdictGiven(UID, 3, VERDICT, ended=True), Replied("session", Nothing(4, done=True)), StudyChanged()])
+    batch.refuse("no message", b"\xc1" * 2000)
+    return batch
+
+
+def everything(server: Server) -> dict[str, Any]:
+    """All that is stored, in a form that can be compared."""
+    keys = server.keys("*")
+    return {key: server.redis.dump(key) for key in keys}
+
+
+# --- the commit
+
+
+def test_everything_lands(server: Server) -> None:
+    """A commit writes the trial, its curve, the verdict, the answer, the dead letter and the fields of meta."""
+    acquire(server, "me")
+    assert commit(server, "me", 1, full_batch(), cursor="5-0", state=b"\x00\xff") == "OK"
+    found = server.redis
+    meta: Any = found.hgetall(KEYS.meta)
+    assert (meta[b"cursor"], meta[b"state"], meta[b"seq"]) == (b"5-0", b"\x00\xff", b"2")
+    records: Any = found.hgetall(KEYS.trials(UID))
+    assert Trial.from_wire(msgpack.unpackb(records[b"3"])) == Trial(3, {"lr": 0.1})
+    curve: Any = found.get(KEYS.curve(UID, 3))
+    assert list(unpack(curve)) == [Point(1, 7, 0.5), Point(1, 8, None)]
+    verdicts: Any = found.xrange(KEYS.verdicts(UID, 3))
+    assert [decode(fields[b"v"]) for _, fields in verdicts] == [VERDICT]
+    replies: Any = found.xrange(KEYS.replies("session"))
+    assert [decode(fields[b"r"]) for _, fields in replies] == [Nothing(4, done=True)]
+    dead: Any = found.xrange(KEYS.dead)
+    assert [fields for _, fields in dead] == [{b"reason": b"no message", b"head": b"\xc1" * 1024}]
+    assert found.ttl(KEYS.verdicts(UID, 3)) > 3000
+    assert found.ttl(KEYS.replies("session")) > 3000
+
+
+def test_a_later_commit_adds(server: Server) -> None:
+    """Points are appended, and of the verdicts only the newest is kept; that of a live trial does not expire."""
+    acquire(server, "me")
+    commit(server, "me", 1, full_batch())
+    batch = Batch(KEYS, UID)
+    batch.add([PointAdded(3, Point(2, 1, math.pi)), VerdictGiven(UID, 4, VERDICT, ended=False)])
+    newer = Verdict(2, "other", 0, 1, None)
+    batch.add([VerdictGiven(UID, 3, newer, ended=True)])
+    assert commit(server, "me", 2, batch) == "OK"
+    curve: Any = server.redis.get(KEYS.curve(UID, 3))
+    assert list(unpack(curve))[-1] == Point(2, 1, math.pi)
+    verdicts: Any = server.redis.xrange(KEYS.verdicts(UID, 3))
+    assert [decode(fields[b"v"]) for _, fields in verdicts] == [newer]
+    assert server.redis.ttl(KEYS.verdicts(UID, 4)) == -1
+
+
+@pytest.mark.parametrize(("owner", "seq"), [("other", 1), ("me", 0), ("me", 2)])
+def test_fenced(server: Server, owner: str, seq: int) -> None:
+    """Whoever is not the owner, or believes in another state than the stored one, writes nothing."""
+    acquire(server, "me")
+    before = everything(server)
+    assert commit(server, owner, seq, full_batch()) == "FENCED"
+    assert everything(server) == before
+
+
+def test_a_study_that_is_gone_is_fenced(server: Server) -> None:
+    """After a loss of all data the owner is told, and writes nothing."""
+    acquire(server, "me")
+    server.redis.flushall()
+    assert commit(server, "me", 1, full_batch()) == "FENCED"
+    assert everything(server) == {}
+
+
+def test_a_paused_owner_is_fenced_by_its_successor(server: Server) -> None:
+    """Taking a study over is enough to refuse what its former owner still sends, lease or no lease."""
+    acquire(server, "first")
+    server.redis.delete(KEYS.lease)  # as if it had run out
+    taken = acquire(server, "second")
+    assert taken is not None
+    assert taken[b"seq"] == b"2"
+    assert commit(server, "first", 1, full_batch()) == "FENCED"
+    assert commit(server, "first", 2, full_batch()) == "FENCED"
+    assert commit(server, "second", 2, full_batch()) == "OK"
+
+
+@pytest.mark.parametrize("which", [name for name in WRITTEN if name != "meta"])
+def test_a_key_of_another_type(server: Server, which: str) -> None:
+    """A key that somebody else has written is named, and nothing at all is written."""
+    acquire(server, "me")
+    server.redis.sadd(WRITTEN[which], "not ours")
+    before = everything(server)
+    with pytest.raises(WrongTypeError, match=WRITTEN[which].replace("{", r"\{")):
+        commit(server, "me", 1, full_batch())
+    assert everything(server) == before
+
+
+def test_meta_of_another_type(server: Server) -> None:
+    """Even the key of the fence itself may be written by somebody else."""
+    server.redis.set(KEYS.meta, "not ours")
+    with pytest.raises(WrongTypeError):
+        commit(server, "me", 1, full_batch())
+    assert server.keys("*") == [KEYS.meta]
+
+
+def test_out_of_memory(server: Server) -> None:
+    """A server over its limit refuses a commit before the first write; with room again it is accepted."""
+    acquire(server, "me")
+    before = everything(server)
+    server.redis.config_set("maxmemory", 1)
+    with pytest.raises(exceptions.OutOfMemoryError):
+        commit(server, "me", 1, full_batch())
+    assert everything(server) == before
+    server.redis.config_set("maxmemory", 0)
+    assert commit(server, "me", 1, full_batch()) == "OK"
+
+
+def test_a_large_batch(server: Server) -> None:
+    """More arguments than Lua can unpack at once are no problem."""
+    acquire(server, "me")
+    batch = Batch(KEYS, UID)
+    for trial in range(3_000):
+        batch.add([TrialChanged(Trial(trial, {"x": trial})), PointAdded(trial, Point(1, 1, float(trial)))])
+    keys, arguments = batch.command("me", 1, UID, {})
+    assert len(arguments) > 20_000
+    assert by("me", server, lambda _, link: link.commit(keys, arguments)) == "OK"
+    assert server.redis.hlen(KEYS.trials(UID)) == 3_000
+    assert len(server.keys("*:curve:*")) == 3_000
+
+
+def test_the_next_read_leaves_with_the_commit(server: Server) -> None:
+    """With `read`, the events behind the cursor are under way when the commit is answered."""
+    acquire(server, "me")
+    first, second = (server.redis.xadd(KEYS.inbox, {"e": each}) for each in (b"one", b"two"))
+
+    async def scenario(_: Store, link: StudyLink) -> Any:
+        cursor = first.decode()  # type: ignore[union-attr]
+        answer = await link.commit(*Batch(KEYS, UID).command("me", 1, UID, {"cursor": cursor}), read=(cursor, 64))
+        assert link.reading_since > 0
+        return answer, await link.read(cursor)
+
+    assert by("me", server, scenario) == ("OK", [(second.decode(), b"two")])  # type: ignore[union-attr]
+
+
+def test_a_flushed_script_cache(server: Server) -> None:
+    """A script that the server has forgotten is an error of the moment: the next commit teaches it again."""
+    acquire(server, "me")
+
+    async def scenario(_: Store, link: StudyLink) -> tuple[str, str]:
+        first = await link.commit(*Batch(KEYS, UID).command("me", 1, UID, {}))
+        server.redis.script_flush()
+        with pytest.raises(exceptions.NoScriptError):
+            await link.commit(*Batch(KEYS, UID).command("me", 2, UID, {}))
+        return first, await link.commit(*Batch(KEYS, UID).command("me", 2, UID, {}))
+
+    assert by("me", server, scenario) == ("OK", "OK")
+
+
+# --- leases
+
+
+def test_a_free_lease(server: Server) -> None:
+    """Taking a lease makes its owner known, raises seq, and counts the start."""
+    assert acquire(server, "me") == {b"owner": b"me", b"seq": b"1", b"starts": b"1"}
+    assert server.redis.get(KEYS.lease) == b"me"
+    assert 0 < server.redis.pttl(KEYS.lease) <= 60_000
+
+
+def test_a_lease_of_another(server: Server) -> None:
+    """While one coordinator holds the lease another one does not get it, and changes nothing."""
+    acquire(server, "first")
+    before = everything(server)
+    assert acquire(server, "second") is None
+    assert everything(server) == before
+
+
+def test_ones_own_lease(server: Server) -> None:
+    """A coordinator may load a study again: what it still has under way from before is fenced."""
+    acquire(server, "me")
+    again = acquire(server, "me")
+    assert again is not None
+    assert (again[b"seq"], again[b"starts"]) == (b"2", b"2")
+    assert commit(server, "me", 1, full_batch()) == "FENCED"
+
+
+def test_the_only_coordinator_does_not_wait(server: Server) -> None:
+    """Where there never is a second coordinator, the lease of a dead one is taken at once."""
+    acquire(server, "dead")
+    taken = acquire(server, "me", alone=True)
+    assert taken is not None
+    assert taken[b"owner"] == b"me"
+    assert commit(server, "dead", 1, full_batch()) == "FENCED"
+
+
+def test_a_later_schema(server: Server) -> None:
+    """What a later release has written is not taken, so its own coordinator can go on with it."""
+    acquire(server, "later")
+    commit(server, "later", 1, Batch(KEYS, UID), schema=SCHEMA + 1)
+    server.redis.delete(KEYS.lease)
+    before = everything(server)
+    with pytest.raises(LaterSchemaError, match=f"schema {SCHEMA + 1}"):
+        acquire(server, "me")
+    assert everything(server) == before
+
+
+@pytest.mark.parametrize("key", [KEYS.lease, KEYS.meta, KEYS.inbox])
+def test_a_study_with_a_key_of_another_type_is_not_taken(server: Server, key: str) -> None:
+    """It is named, and left as it is."""
+    server.redis.sadd(key, "not ours")
+    with pytest.raises(WrongTypeError, match=key.replace("{", r"\{")):
+        acquire(server, "me")
+    assert server.keys("*") == [key]
+
+
+def test_renewal(server: Server) -> None:
+    """One's own lease is kept, and so is one that ran out and that nobody took; another's is not touched."""
+    acquire(server, "me")
+    server.redis.pexpire(KEYS.lease, 5_000)
+    assert renew(server, "me")
+    assert server.redis.pttl(KEYS.lease) > 5_000
+    server.redis.delete(KEYS.lease)
+    assert renew(server, "me")
+    assert not renew(server, "other")
+    assert not renew(server, "other", 0)
+    assert server.redis.get(KEYS.lease) == b"me"
+
+
+def test_giving_up(server: Server) -> None:
+    """A lease that is given up can be taken at once."""
+    acquire(server, "me")
+    assert renew(server, "me", 0)
+    assert acquire(server, "other") is not None
+
+
+def test_a_lease_of_another_type_is_lost(server: Server) -> None:
+    """It cannot be renewed; the other leases go on."""
+    server.redis.sadd(KEYS.lease, "not ours")
+    assert not renew(server, "me")
+
+
+# --- unknown outcomes
+
+
+def keeper(store: Store, seq: int) -> Keeper:
+    """A keeper whose study is at `seq`; it never fits a surrogate."""
+    its = Keeper(store, KEYS, None, Timing())  # type: ignore[arg-type]
+    its.seq = seq
+    return its
+
+
+def test_a_lost_answer_to_a_commit_that_landed(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection breaks between write and answer: the fence tells that it landed, and it is not repeated."""
+    acquire(server, "me")
+
+    async def scenario(store: Store, link: StudyLink) -> int:
+        its = keeper(store, 1)
+        await its._run(link, *Batch(KEYS, UID).command("me", its.seq, UID, {}), None)
+
+        async def cut() -> Any:
+            until(lambda: server.redis.hget(KEYS.meta, "seq") == b"3", "the commit lands")
+            raise exceptions.ConnectionError("cut")
+
+        monkeypatch.setattr(link, "receive", cut)
+        await its._run(link, *full_batch().command("me", its.seq, UID, {}), None)
+        monkeypatch.undo()
+        await its._run(link, *Batch(KEYS, UID).command("me", its.seq, UID, {}), None)
+        return its.seq
+
+    assert by("me", server, scenario) == 4
+    assert server.redis.strlen(KEYS.curve(UID, 3)) == 28  # two points, once
+
+
+def test_a_commit_that_never_left(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection breaks before the write: the study is to be loaded again, and nothing was written."""
+    acquire(server, "me")
+    before = everything(server)
+
+    async def scenario(store: Store, link: StudyLink) -> None:
+        async def cut(*_: Any) -> None:
+            raise exceptions.ConnectionError("cut")
+
+        monkeypatch.setattr(link, "send", cut)
+        with pytest.raises(exceptions.ConnectionError):
+            await keeper(store, 1)._run(link, *full_batch().command("me", 1, UID, {}), None)
+
+    by("me", server, scenario)
+    assert everything(server) == before
+
+
+def test_a_lost_answer_and_a_successor(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If another coordinator has the study by the time the fence is read, the commit does not count as landed."""
+    acquire(server, "first")
+
+    async def scenario(store: Store, link: StudyLink) -> None:
+        async def cut(*_: Any) -> None:
+            server.redis.delete(KEYS.lease)
+            await asyncio.to_thread(acquire, server, "second")
+            raise exceptions.ConnectionError("cut")
+
+        monkeypatch.setattr(link, "send", cut)
+        with pytest.raises(exceptions.ConnectionError):
+            await keeper(store, 1)._run(link, *full_batch().command("first", 1, UID, {}), None)
+
+    by("first", server, scenario)
+    assert server.redis.hget(KEYS.meta, "owner") == b"second"
+
+
+def test_fenced_is_an_error_of_the_keeper(server: Server) -> None:
+    """A keeper that is fenced raises, so that its study is dropped from memory."""
+    acquire(server, "other")
+
+    async def scenario(store: Store, link: StudyLink) -> None:
+        with pytest.raises(FencedError):
+            await keeper(store, 1)._run(link, *full_batch().command("me", 1, UID, {}), None)
+
+    by("me", server, scenario)
+
+
+def test_room_is_made_when_memory_is_out(server: Server) -> None:
+    """A commit that is refused for want of memory has the inbox trimmed up to what is committed, and no further."""
+    acquire(server, "me")
+    ids: list[Any] = [server.redis.xadd(KEYS.inbox, {"e": b"x"}) for _ in range(3)]
+    server.redis.config_set("maxmemory", 1)
+
+    async def scenario(store: Store, link: StudyLink) -> None:
+        its = keeper(store, 1)
+        its.cursor = ids[1].decode()
+        with pytest.raises(exceptions.OutOfMemoryError):
+            await its._run(link, *full_batch().command("me", 1, UID, {}), None)
+
+    by("me", server, scenario)
+    left: Any = server.redis.xrange(KEYS.inbox)
+    assert [entry_id for entry_id, _ in left] == ids[1:]
