@@ -33,6 +33,7 @@ format: $(INSTALLED) ## Format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix .
 
 bench-smoke: $(INSTALLED) ## Run each benchmark for a moment: do they still work?
+	$(BIN)/python benchmarks/latency.py --reports 200 --rounds 1 --appendfsync everysec
 	$(BIN)/python benchmarks/digits_vs_centre.py --seeds 1 --trials 4 --training-seeds 1
 
 clean: ## Remove .venv, caches and builds

@@ -7,7 +7,9 @@ _SECRETS = re.compile(r"(?<=[?&])(?:username|password)=[^&#]*&?")
 
 
 def check_url(url: str) -> str:
-    """The URL itself. Raises ValueError, naming the remedy, when hpopt cannot use it."""
+    """The URL itself. Raises TypeError or ValueError, naming the remedy, when hpopt cannot use it."""
+    if not isinstance(url, str):
+        raise TypeError(f"url={url!r}: pass a str, such as redis://host:port")
     shown = without_credentials(url)
     try:
         parts = urlsplit(url)

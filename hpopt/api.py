@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from hpopt import distributed
-from hpopt.client import Inquiry, Patience
+from hpopt.address import check_url
+from hpopt.client import Inquiry
 from hpopt.core import keys as names
 from hpopt.core.keys import StudyKeys
 from hpopt.core.messages import Create, Created, Refusal
@@ -22,8 +23,9 @@ from hpopt.core.validation import validated
 from hpopt.embedded import EmbeddedServer
 from hpopt.errors import HpoptUnavailable, StudyError, StudyExists, StudyReplaced, UnknownStudy
 from hpopt.hpo import HpOpt
+from hpopt.outage import Patience
 from hpopt.results import read_created
-from hpopt.server import URL, Server, remember_credentials, server_at
+from hpopt.server import URL, Server, remember, server_at
 
 NAMESPACE = "HPOPT_NAMESPACE"
 """Environment variable: the namespace on a shared server, "default" without it."""
@@ -126,7 +128,7 @@ def create(  # noqa: PLR0917 - the reference gives these arguments an order
     for name, flag in (("resume", resume), ("overwrite", overwrite)):
         if type(flag) is not bool:
             raise TypeError(f"{name}={flag!r}: pass True or False")
-    url = url if url is not None else os.environ.get(URL) or None
+    url = _server_url(url)
     if launch_timeout is None and url is None:
         launch_timeout = LAUNCH_TIMEOUT
     spec = _spec(
@@ -150,13 +152,13 @@ def join(study: str, url: str | None = None, namespace: str | None = None) -> Hp
 
     Raises UnknownStudy when there is none, ValueError when neither `url` nor HPOPT_URL says where the server is.
     """
-    url = url if url is not None else os.environ.get(URL) or None
+    url = _server_url(url)
     if url is None:
         raise ValueError(f"url=None: pass the server's URL, or set {URL}")
     keys = StudyKeys(_namespace(namespace), study)
     server = server_at(url)
-    created = _existing(server, keys)
-    return HpOpt(server, keys, secrets.token_hex(8), created, save_path=None, shown_url=remember_credentials(url))
+    created = server.client.outlast(lambda: _existing(server, keys), Patience(None, UNREACHABLE_AFTER))
+    return HpOpt(server, keys, secrets.token_hex(8), created, save_path=None, shown_url=remember(url))
 
 
 # --- arguments
@@ -170,7 +172,8 @@ def _misspelled(early_stop: str | None, unknown: dict[str, Any]) -> str | None:
         warnings.warn("ealry_stop is spelled early_stop", DeprecationWarning, stacklevel=3)
         early_stop = unknown.pop("ealry_stop")
     for name in unknown:
-        close = difflib.get_close_matches(name, inspect.signature(create).parameters, n=1)
+        known = inspect.signature(create).parameters.keys() - {"unknown"}
+        close = difflib.get_close_matches(name, known, n=1)
         hint = f": did you mean {close[0]}?" if close else ""
         raise TypeError(f"create() has no argument {name!r}{hint}")
     return early_stop
@@ -209,6 +212,12 @@ def _defaults(value: Any) -> Any:
     return (dict(value),) if isinstance(value, Mapping) else tuple(value)
 
 
+def _server_url(url: str | None) -> str | None:
+    """The server's URL, from the environment if it is not given; None for the embedded one."""
+    url = url if url is not None else os.environ.get(URL) or None
+    return None if url is None else check_url(url)
+
+
 def _namespace(namespace: str | None) -> str:
     return namespace if namespace is not None else os.environ.get(NAMESPACE) or "default"
 
@@ -243,7 +252,7 @@ def _begin(keys: StudyKeys, spec: StudySpec, folder: Path, url: str | None, *, r
         created = _created(server, keys, create_event)
         for notice in created.notices:
             log.warning("hpopt: %s", notice)
-        hpo = HpOpt(server, keys, session, created, save_path=folder, shown_url=remember_credentials(full_url))
+        hpo = HpOpt(server, keys, session, created, save_path=folder, shown_url=remember(full_url))
     except BaseException:
         if embedded is not None:
             embedded.close()

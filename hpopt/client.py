@@ -1,14 +1,14 @@
-"""The synchronous Redis client: send an event, wait for its answer. The only synchronous file that imports redis."""
+"""The synchronous Redis client: send an event, wait for its answer."""
 
-import logging
+import functools
 import os
 import random
 import socket
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -17,26 +17,26 @@ from redis.backoff import NoBackoff
 from redis.connection import ConnectionPool
 from redis.retry import Retry
 
+from hpopt.address import check_url, without_credentials
 from hpopt.core import keys as names
 from hpopt.core.messages import VERSION, DecodeError, WrongVersionError, decode, encode
 from hpopt.errors import HpoptUnavailable, NoCoordinator, UnknownStudy, VersionSkew
+from hpopt.outage import BLOCK, Patience
 
-BLOCK = 2.0
-"""Seconds for which one read waits on the server."""
-RESEND = 5.0
-"""Seconds without an answer after which an event is sent again, with the same identity."""
+RESEND, LONGEST_RESEND = 5.0, 60.0
+"""Seconds without an answer after which an event is sent again, with the same identity; doubles up to the second."""
 ASK_WHO_IS_THERE = 3.0
 """Seconds without an answer after which the client looks whether any coordinator is alive."""
-SLACK = ASK_WHO_IS_THERE + 3 * BLOCK
-"""Seconds by which an answer may be later than an outage may last, so that an outage is told as what it is."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 5.0
 """Seconds between two attempts to reach a server that is away."""
 
+FAILED = (exceptions.RedisError, OSError)
+"""The server is away, or does not do what it was told now."""
 _REFUSED = (exceptions.AuthenticationError, exceptions.AuthorizationError, exceptions.NoPermissionError)
-_AWAY = (exceptions.ConnectionError, exceptions.TimeoutError, exceptions.BusyLoadingError, OSError)
 
-log = logging.getLogger("hpopt")
 T = TypeVar("T")
+Entry = tuple[bytes, bytes]
+"""Id and message of an entry of a stream."""
 
 
 @dataclass(slots=True)
@@ -48,6 +48,8 @@ class Inquiry:
     stream: str
     last: bytes | str = "0"
     """The newest entry of the stream that was read already."""
+    before: tuple[Any, ...] = ()
+    """Events of earlier inquiries that have to arrive before this one."""
     extra: tuple[tuple[Any, ...], ...] = ()
     """Commands that go along with the event."""
     make: bool = False
@@ -55,38 +57,8 @@ class Inquiry:
     listen_first: bool = False
     """Send the event only if the answer is not there without it."""
     study: str = ""
-
-
-@dataclass(slots=True)
-class Patience:
-    """How long to wait: `answer` seconds in all (None: for ever), `outage` seconds without server or coordinator."""
-
-    answer: float | None
-    outage: float
-    started: float = field(default_factory=time.monotonic)
-    out_since: float | None = None
-    logged: bool = False
-
-    @property
-    def over(self) -> bool:
-        """Whether the answer is overdue."""
-        return self.answer is not None and time.monotonic() - self.started >= self.answer
-
-    def out(self) -> bool:
-        """An outage is going on; whether it has gone on for too long."""
-        self.out_since = self.out_since or time.monotonic()
-        return time.monotonic() - self.out_since >= self.outage
-
-    def back(self, where: str) -> None:
-        """The outage, if there was one, has ended."""
-        if self.logged:
-            log.warning("hpopt: %s answers again", where)
-        self.out_since, self.logged = None, False
-
-    def block(self) -> int:
-        """Milliseconds for the next read."""
-        left = BLOCK if self.answer is None else min(BLOCK, self.started + self.answer - time.monotonic())
-        return max(1, int(1000 * left))
+    arrived: bool = False
+    """The server has the event; whether a coordinator has handled it is another question."""
 
 
 class Client:
@@ -101,7 +73,8 @@ class Client:
         self.shown = without_credentials(url)
         self._gone = gone
         self._local = threading.local()
-        self._pool = ConnectionPool.from_url(url, **_options(url))
+        pool = ConnectionPool.from_url(url, **_defaults(url))  # not used itself: it would count the threads that ended
+        self._make: Callable[[], Any] = functools.partial(pool.connection_class, **{**pool.connection_kwargs, **_FIXED})
         _CLIENTS.add(self)
 
     def __repr__(self) -> str:
@@ -115,6 +88,7 @@ class Client:
         """
         connection = self._connection()
         try:
+            connection.connect()  # does nothing when it is connected
             connection.send_packed_command(connection.pack_commands(commands), check_health=False)
             return [_receive(connection) for _ in commands]
         except BaseException:
@@ -128,117 +102,119 @@ class Client:
             raise answer
         return answer
 
+    def newest(self, stream: str) -> Any:
+        """The message of the last entry of a stream that is kept short; None if there is none."""
+        entries = _entries(self.get("XREAD", "STREAMS", stream, "0"))
+        return _understood(entries[-1][1]) if entries else None
+
+    def outlast(self, read: Callable[[], T], patience: Patience) -> T:
+        """What `read` returns, tried again for as long as the server is away. Raises as `ask` does."""
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                found = read()
+            except FAILED as error:
+                pause = self._wait_for_server(error, patience, pause)
+            else:
+                patience.well(self.shown)
+                return found
+
     def ask(self, inquiry: Inquiry, accept: Callable[[Any], T | None], patience: Patience) -> T:
         """Send the event until `accept` makes something of an answer on the stream.
 
         Raises TimeoutError when the answer is overdue, HpoptUnavailable or NoCoordinator when the outage lasts too
         long, UnknownStudy when there is no such study, VersionSkew when the two sides do not understand each other.
         """
-        sent = time.monotonic() if inquiry.listen_first else -RESEND
-        pause = FIRST_PAUSE
+        due, interval, pause = time.monotonic(), RESEND, FIRST_PAUSE
+        if inquiry.listen_first:
+            due += interval
         while True:
-            send = time.monotonic() - sent >= RESEND
+            send = time.monotonic() >= due
+            if send and patience.waited >= RESEND:
+                inquiry.last = "0"  # the answer may stand where nobody looks, if ids have gone back
             try:
                 entries = self._exchange(inquiry, patience, send=send)
-            except _REFUSED as error:
-                remedy = "check the credentials in HPOPT_URL"
-                raise HpoptUnavailable(f"{self.shown} refuses us ({error}): {remedy}") from None
-            except (*_AWAY, exceptions.ResponseError) as error:
-                self._wait_for_server(error, patience, pause)
-                inquiry.last, sent, pause = "0", -RESEND, min(2 * pause, LONGEST_PAUSE)
+            except FAILED as error:
+                pause = self._wait_for_server(error, patience, pause)
+                inquiry.last = "0"
                 continue
-            sent = time.monotonic() if send else sent
             pause = FIRST_PAUSE
             for entry_id, message in entries:
                 inquiry.last = entry_id
                 answer = accept(_understood(message))
                 if answer is not None:
-                    patience.back(self.shown)
+                    patience.well(self.shown)
                     return answer
-            if patience.over:
-                raise TimeoutError(f"no answer within {patience.answer:g} s")
-            if time.monotonic() - patience.started >= ASK_WHO_IS_THERE:
-                self._look_for_coordinator(patience)
+            if send:
+                due, interval = time.monotonic() + interval, min(2 * interval, LONGEST_RESEND)
+            self._stay(patience)
 
     # --- one round trip
 
-    def _exchange(self, inquiry: Inquiry, patience: Patience, *, send: bool) -> Iterator[tuple[bytes, bytes]]:
+    def _exchange(self, inquiry: Inquiry, patience: Patience, *, send: bool) -> list[Entry]:
         read = ("XREAD", "BLOCK", patience.block(), "STREAMS", inquiry.stream, inquiry.last)
         if not send:
             return _entries(self.get(*read))
         make = () if inquiry.make else ("NOMKSTREAM",)
-        add = ("XADD", inquiry.inbox, *make, "*", "e", encode(inquiry.event))
-        added, *_, answer = answers = self.call(add, *inquiry.extra, read)
+        events = (*inquiry.before, inquiry.event)
+        adds = [("XADD", inquiry.inbox, *make, "*", "e", encode(event)) for event in events]
+        answers = self.call(*adds, *inquiry.extra, read)
         for each in answers:
             if isinstance(each, Exception):
                 raise each
-        if added is None:
+        if answers[0] is None:
             raise UnknownStudy(
                 f"there is no study {inquiry.study!r} on {self.shown}: check study=, namespace= and HPOPT_URL "
                 "(if it was there before, the server has lost its data)"
             )
-        return _entries(answer)
+        inquiry.arrived = True
+        return _entries(answers[-1])
 
-    def _wait_for_server(self, error: Exception, patience: Patience, pause: float) -> None:
+    def _wait_for_server(self, error: Exception, patience: Patience, pause: float) -> float:
+        """Pause after a failure, and return the next pause; raise if it is no use, or too late."""
+        if isinstance(error, _REFUSED):
+            remedy = "check the credentials in HPOPT_URL"
+            raise HpoptUnavailable(f"{self.shown} refuses us ({error}): {remedy}") from None
         if self._gone is not None and self._gone(self.url):
             raise HpoptUnavailable(f"the operator that ran {self.shown} has ended") from None
-        if patience.out():
-            remedy = "is the server up, and is HPOPT_URL right?"
-            raise HpoptUnavailable(f"{self.shown} is unreachable: {error}: {remedy}") from None
+        how = "does not serve us now" if isinstance(error, exceptions.ResponseError) else "is unreachable"
+        remedy = "is the server up, and is HPOPT_URL right?"
+        patience.endure(HpoptUnavailable, f"{self.shown} {how} ({error})", remedy)
+        patience.nap(pause * random.uniform(0.5, 1.0))
+        return min(2 * pause, LONGEST_PAUSE)
+
+    def _stay(self, patience: Patience) -> None:
+        """The server answers, but not the coordinator: wait on, unless it is too late."""
+        if patience.over or patience.waited >= ASK_WHO_IS_THERE:
+            self._look_for_coordinator(patience)
         if patience.over:
             raise TimeoutError(f"no answer within {patience.answer:g} s")
-        if not patience.logged:
-            patience.logged = True
-            log.warning("hpopt: %s is unreachable (%s): waiting for it up to %g s", self.shown, error, patience.outage)
-        time.sleep(pause * random.uniform(0.5, 1.0))
 
     def _look_for_coordinator(self, patience: Patience) -> None:
         """Tell "no coordinator is running" and "of another version" from "slow"."""
         try:
             found = self.get("GET", names.COORDINATORS)
-        except (*_AWAY, exceptions.ResponseError):
+        except FAILED:
             return  # the next round trip deals with that
-        if found is not None:
-            patience.back("the coordinator")
-            check_versions(found.decode())
-            return
-        if patience.out():
+        if found is None:
             remedy = "start one with `hpopt-coordinator --url ...`"
-            raise NoCoordinator(f"no coordinator is running on {self.shown}: {remedy}")
-        if not patience.logged:
-            patience.logged = True
-            log.warning("hpopt: no coordinator is running on %s: waiting up to %g s", self.shown, patience.outage)
+            patience.endure(NoCoordinator, f"no coordinator is running on {self.shown}", remedy)
+        else:
+            check_versions(found.decode())
+            patience.well("the coordinator")
+            patience.stay()
 
     # --- connections
 
     def _connection(self) -> Any:
         connection = getattr(self._local, "connection", None)
         if connection is None:
-            connection = self._local.connection = self._pool.make_connection()
-        connection.connect()  # does nothing when it is connected
+            connection = self._local.connection = self._make()
         return connection
 
     def forget_connections(self) -> None:
         """After a fork: the sockets belong to the parent."""
         self._local = threading.local()
-
-
-def check_url(url: str) -> str:
-    """The URL itself. Raises ValueError, naming the remedy, when hpopt cannot use it."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("redis", "rediss", "unix"):
-        raise ValueError(f"url={without_credentials(url)!r}: use redis://host:port, rediss://host:port or unix:///path")
-    database = parts.path.strip("/") if parts.scheme != "unix" else ""
-    if database not in ("", "0") or "db=" in parts.query.replace("db=0", ""):
-        raise ValueError(f"url={without_credentials(url)!r}: hpopt uses database 0 only, separate teams by namespace=")
-    return url
-
-
-def without_credentials(url: str) -> str:
-    """The URL as it may be shown, stored and sent."""
-    parts = urlsplit(url)
-    netloc = parts.netloc.rpartition("@")[2]
-    return url if netloc == parts.netloc else url.replace(parts.netloc, netloc, 1)
 
 
 def check_versions(coordinator: str) -> None:
@@ -249,17 +225,21 @@ def check_versions(coordinator: str) -> None:
         raise VersionSkew(f"{sides}: upgrade the older of the two")
 
 
-def _options(url: str) -> dict[str, Any]:
-    options: dict[str, Any] = {
-        "retry": Retry(NoBackoff(), 0),  # a silent retry would send an event twice; we retry with its identity
-        "protocol": 2,
-        "socket_timeout": BLOCK + 3,
-        "decode_responses": False,
-    }
-    if urlsplit(url).scheme != "unix":
-        options |= {"socket_connect_timeout": 3, "socket_keepalive": True}
-        if hasattr(socket, "TCP_USER_TIMEOUT"):
-            options["socket_keepalive_options"] = {socket.TCP_USER_TIMEOUT: 10_000}
+_FIXED: dict[str, Any] = {
+    "retry": Retry(NoBackoff(), 0),  # a silent retry would send an event twice; we retry with its identity
+    "protocol": 2,
+    "socket_timeout": BLOCK + 3,
+    "decode_responses": False,
+}
+"""What the URL cannot change."""
+
+
+def _defaults(url: str) -> dict[str, Any]:
+    if urlsplit(url).scheme == "unix":
+        return {"protocol": 2}
+    options: dict[str, Any] = {"protocol": 2, "socket_connect_timeout": 3, "socket_keepalive": True}
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        options["socket_keepalive_options"] = {socket.TCP_USER_TIMEOUT: 10_000}
     return options
 
 
@@ -270,8 +250,8 @@ def _receive(connection: Any) -> Any:
         return error
 
 
-def _entries(answer: Any) -> Iterator[tuple[bytes, bytes]]:
-    return iter([(entry_id, fields[1]) for entry_id, fields in answer[0][1]] if answer else [])
+def _entries(answer: Any) -> list[Entry]:
+    return [(entry_id, fields[1]) for entry_id, fields in answer[0][1]] if answer else []
 
 
 def _understood(message: bytes) -> Any:

@@ -1,30 +1,29 @@
 """A process's contact with the coordinator about one attempt of a trial."""
 
 import logging
-import os
 import threading
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from hpopt import distributed
-from hpopt.client import SLACK, Client, Inquiry, Patience
+from hpopt.client import FAILED, RESEND, Client, Inquiry
 from hpopt.config import Identity
 from hpopt.core.messages import Finalize, OutOfMemory, Query, Release, Report, Start, Verdict
 from hpopt.errors import HpoptUnavailable
 from hpopt.heartbeat import Heart
-from hpopt.server import connect
+from hpopt.outage import DEADLINE, Patience, deadline, goes_on
 from hpopt.status import Status
 
-DEADLINE = "HPOPT_REPORT_DEADLINE"
-"""Environment variable: seconds for which a trainer waits out an outage."""
-DEFAULT_DEADLINE = 600.0
+UNSENT = 1024
+"""So many reports are kept for later, if training goes on in an outage; of more, the newest."""
 
 log = logging.getLogger("hpopt")
 T = TypeVar("T")
 
 
 class Contact:
-    """This process's side of one attempt of a trial."""
+    """This process's side of one attempt of a trial. One thread at a time; the others wait."""
 
     def __init__(self, identity: Identity, client: Client, heart: Heart) -> None:
         """Nothing is sent before `start`."""
@@ -39,7 +38,13 @@ class Contact:
         self.trainer: int | None = None
         """The thread that trained last; who only says that the attempt has ended does not train it."""
         self.step = 0
+        """The last step that was answered, or put off."""
+        self.unsent: deque[Report] = deque(maxlen=UNSENT)
+        """Reports that training did not wait for, and that may not have reached the server."""
+        self.adrift = False
+        """Training goes on in an outage."""
         self._last: bytes | str = "0"
+        self._arrived = False
 
     @property
     def alive_key(self) -> str:
@@ -50,44 +55,59 @@ class Contact:
     def start(self) -> None:
         """Make contact, once; the steps go on from the last one that is committed."""
         self.trainer = threading.get_ident()
+        goes_on()  # a bad setting is better told now than in the outage
         with self.lock:
-            if self.started or self.stopped:
+            if self.stopped:
                 return
             if self.speaks:
-                self.heart.add(self.alive_key)
-            alone = not self.speaks and distributed.may_be_independent()
-            limit = distributed.INDEPENDENT_AFTER if alone else None
-            try:
-                self._begin(self._wait(self._start_event(), self._accept_start, limit))
-            except TimeoutError:
-                if not alone:
-                    raise
-                self.speaks = True  # no rank 0 ever came: this is a task of its own
-                self.start()
+                self.heart.add(self.alive_key)  # again: a forked child has not inherited its parent's heart
+            if not self.started:
+                self._begin(self._first_verdict())
 
     def report(self, score: float | None, step: int | None) -> Status:
-        """The score of the next step, or of `step`."""
+        """The score of the next step, or of `step`. Whoever is interrupted may report the same step again."""
         with self.lock:
             self.start()
             if self.stopped:
                 return Status.STOP
-            self.step = self.step + 1 if step is None else step
-            identity = self.identity
-            event = Report(identity.uid, identity.trial, identity.attempt, self.life, self.step, score)
-            status = self._wait(event if self.speaks else self._query(), self._accept_report)
+            step = self.step + 1 if step is None else step
+            status = self._speak(step, score) if self.speaks else self._listen(step)
+            self.step = step
             if status is Status.STOP:
                 self.end()
             return status
 
-    def say(self, event: Finalize | OutOfMemory | Release) -> None:
-        """End the attempt; returns when that is committed."""
-        with self.lock:
-            self._wait(event, self._accept_end)
+    def say(self, event: Finalize | OutOfMemory | Release, limit: float | None = None) -> None:
+        """End the attempt, unless it has ended; returns when that is committed.
+
+        Raises HpoptUnavailable after `limit` seconds, if given, even if another thread is waiting for an answer.
+        """
+        if not self.lock.acquire(timeout=-1 if limit is None else limit):
+            raise HpoptUnavailable(f"trial {self.identity.trial} is still waiting for an answer")
+        try:
+            if not self.stopped:
+                self._wait(event, self._accept_end, limit)
+                self.end()
+        finally:
+            self.lock.release()
+
+    def settle(self) -> None:
+        """Learn, without waiting, whether somebody else has ended the attempt."""
+        try:
+            verdict = self.client.newest(self._stream)
+        except FAILED:
+            return
+        if verdict is not None and self._accept_end(verdict):
             self.end()
 
     def end(self) -> None:
         """Nothing more will be reported."""
         self.stopped = True
+        self.unsent.clear()
+        self.fall_silent()
+
+    def fall_silent(self) -> None:
+        """No heartbeat until the next sign of life."""
         self.heart.remove(self.alive_key)
 
     # --- what the answers mean
@@ -113,13 +133,13 @@ class Contact:
         self.started = True
         self.step = verdict.base_step
 
-    def _accept_report(self, verdict: Verdict) -> Status | None:
+    def _accept_report(self, step: int, verdict: Verdict) -> Status | None:
         if verdict.attempt != self.identity.attempt:
             return Status.STOP if verdict.attempt > self.identity.attempt else None
-        if verdict.life != self.life or (verdict.stop_step is not None and self.step >= verdict.stop_step):
+        if verdict.life != self.life or (verdict.stop_step is not None and step >= verdict.stop_step):
             self._log_stop(verdict)
             return Status.STOP
-        return Status.RUNNING if verdict.last_step >= self.step else None
+        return Status.RUNNING if verdict.last_step >= step else None
 
     def _accept_end(self, verdict: Verdict) -> bool | None:
         mine = self.identity.attempt
@@ -129,88 +149,78 @@ class Contact:
         reason = verdict.reason or "another process has taken it over"
         log.info("hpopt: trial %d stops: %s", self.identity.trial, reason)
 
-    # --- the round trip
+    # --- what is said
 
-    def _wait(self, event: Any, accept: Callable[[Any], T | None], limit: float | None = None) -> T:
-        """Raises TimeoutError after `limit` seconds, HpoptUnavailable after HPOPT_REPORT_DEADLINE."""
-        identity, keys, patience = self.identity, self.identity.keys, deadline()
-        stream = keys.verdicts(identity.uid, identity.trial)
-        listen_first = isinstance(event, Query)
-        inquiry = Inquiry(keys.inbox, event, stream, self._last, listen_first=listen_first, study=keys.path)
-        try:
-            return self.client.ask(inquiry, accept, Patience(limit or patience + SLACK, patience))
-        except TimeoutError:
-            if limit is not None:
-                raise
-            raise HpoptUnavailable(f"no answer from {self.client.shown} within {DEADLINE}={patience:g} s") from None
-        finally:
-            self._last = inquiry.last
-
-    def _start_event(self) -> Start | Query:
+    def _first_verdict(self) -> Verdict:
         identity = self.identity
         if not self.speaks:
-            return self._query()
-        return Start(identity.uid, identity.trial, identity.attempt, self.life, self.restart)
+            try:
+                return self._wait(self._query(), self._accept_start)
+            except _NobodySpeaksError:
+                self.speaks = True  # this is a task of its own
+                self.heart.add(self.alive_key)
+        start = Start(identity.uid, identity.trial, identity.attempt, self.life, self.restart)
+        return self._wait(start, self._accept_start)
+
+    def _listen(self, step: int) -> Status:
+        return self._wait(self._query(), lambda verdict: self._accept_report(step, verdict))
+
+    def _speak(self, step: int, score: float | None) -> Status:
+        """Report, after what was put off."""
+        identity = self.identity
+        report = Report(identity.uid, identity.trial, identity.attempt, self.life, step, score)
+        latest = max(step, *(each.step for each in self.unsent), 0)
+        limit = min(deadline(), RESEND) if self.adrift else None  # an outage is waited out once
+        try:
+            status = self._wait(report, lambda verdict: self._accept_report(latest, verdict), limit)
+        except HpoptUnavailable as error:
+            if not (goes_on() and distributed.is_alone()):
+                raise
+            self._put_off(report, error)
+            return Status.RUNNING
+        self.unsent.clear()
+        self.adrift = False
+        return status
+
+    def _put_off(self, report: Report, error: HpoptUnavailable) -> None:
+        if not self.adrift:
+            log.warning("hpopt: trial %d goes on, and its reports are kept: %s", report.trial, error)
+        self.adrift = True
+        if self._arrived:
+            self.unsent.clear()  # all of them are in the inbox
+        else:
+            self.unsent.append(report)
 
     def _query(self) -> Query:
         return Query(self.identity.uid, self.identity.trial, self.identity.attempt)
 
+    # --- the round trip
 
-def deadline() -> float:
-    """Seconds for which an outage of server or coordinator is waited out. Raises ValueError for a bad setting."""
-    text = os.environ.get(DEADLINE, "")
-    try:
-        seconds = float(text) if text else DEFAULT_DEADLINE
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < float("inf"):
-        raise ValueError(f"{DEADLINE}={text!r}: set it to a number of seconds")
-    return seconds
+    @property
+    def _stream(self) -> str:
+        return self.identity.keys.verdicts(self.identity.uid, self.identity.trial)
 
-
-# --- the contacts of this process
-
-REMEMBERED = 1024
-"""Ended attempts of which this process still knows that they have ended."""
-
-_Key = tuple[str, str, int, int]
-_contacts: dict[_Key, Contact] = {}
-_lock = threading.Lock()
-
-
-def contact(config: Mapping[str, Any]) -> Contact:
-    """The contact for a config's attempt; the same one for every call."""
-    identity = Identity.of(config)
-    key = (identity.keys.path, identity.uid, identity.trial, identity.attempt)
-    found = _contacts.get(key)
-    if found is None:
-        server = connect(identity.url)
-        with _lock:
-            found = _contacts.setdefault(key, Contact(identity, server.client, server.heart))
-            for old in [old for old, each in _contacts.items() if each.stopped][:-REMEMBERED]:
-                del _contacts[old]
-    return found
+    def _wait(self, event: Any, accept: Callable[[Any], T | None], limit: float | None = None) -> T:
+        """Raises HpoptUnavailable after `limit` seconds, or after HPOPT_REPORT_DEADLINE."""
+        keys, query = self.identity.keys, isinstance(event, Query)
+        inquiry = Inquiry(
+            keys.inbox, event, self._stream, self._last, tuple(self.unsent), listen_first=query, study=keys.path
+        )
+        seconds = deadline() if limit is None else limit
+        patience = Patience(seconds, seconds, DEADLINE if limit is None else "", out=self.adrift)
+        if query and not self.started and distributed.may_be_independent():
+            patience.remind, patience.every = _give_up, distributed.INDEPENDENT_AFTER
+        try:
+            return self.client.ask(inquiry, accept, patience)
+        except TimeoutError as error:
+            raise HpoptUnavailable(f"{self.client.shown}: {error} ({patience.limit})") from None
+        finally:
+            self._last, self._arrived = inquiry.last, inquiry.arrived
 
 
-def trained_here(path: str, uid: str) -> list[Contact]:
-    """The attempts of this study that the calling thread trained last, ended or not, the oldest first."""
-    thread = threading.get_ident()
-    return [each for key, each in list(_contacts.items()) if key[:2] == (path, uid) and each.trainer == thread]
+class _NobodySpeaksError(Exception):
+    """No rank 0 has come, although all is well."""
 
 
-def open_contacts(path: str, uid: str) -> list[Contact]:
-    """The attempts of this study that this process has begun and not ended."""
-    return [
-        each for key, each in list(_contacts.items()) if key[:2] == (path, uid) and each.started and not each.stopped
-    ]
-
-
-def _after_fork() -> None:
-    global _lock  # noqa: PLW0603 - a lock that another thread held at the fork is never released in the child
-    _lock = threading.Lock()
-    for each in _contacts.values():
-        each.lock = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+def _give_up() -> None:
+    raise _NobodySpeaksError

@@ -29,6 +29,9 @@ RANK_VARIABLES = (
 # Made once per process: a forked child (of a DataLoader, say) goes on with its parent's life.
 _NONCE = os.urandom(8).hex()
 
+LIFE = "HPOPT_LIFE"
+"""Environment variable: the life that a runner has begun, for the processes that its trainer starts in turn."""
+
 
 def rank() -> int:
     """Global rank of this process in its training job; 0 if it is the only one."""
@@ -42,6 +45,14 @@ def rank() -> int:
 def is_speaker() -> bool:
     """Whether this process sends for its trial."""
     return rank() == 0
+
+
+def is_alone() -> bool:
+    """Whether this process is its whole training job: no other rank acts on the same answers."""
+    group = _process_group()
+    if group is not None:
+        return int(group.get_world_size()) <= 1
+    return all((_number(name) or 1) <= 1 for name in ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS"))
 
 
 def may_be_independent() -> bool:
@@ -59,6 +70,9 @@ def life() -> tuple[str, int]:
     A process that is started again in the same attempt begins a new life. Under torchrun all ranks have the same one.
     """
     restarts = _number("TORCHELASTIC_RESTART_COUNT")
+    begun = os.environ.get(LIFE)
+    if begun and not restarts:
+        return begun, -1
     if restarts is None:
         return _NONCE, -1
     names = ("TORCHELASTIC_RUN_ID", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RESTART_COUNT")

@@ -1,12 +1,9 @@
 """Heartbeats: keys with an expiry that one daemon thread per server keeps refreshing."""
 
 import logging
-import os
 import threading
 
-from redis import exceptions
-
-from hpopt.client import Client
+from hpopt.client import FAILED, Client
 
 log = logging.getLogger("hpopt")
 
@@ -28,18 +25,17 @@ class Heart:
         self._changed = threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._pid = 0
 
     def add(self, key: str) -> None:
         """Beat for the key from now on."""
         with self._lock:
+            if key in self._keys and self._thread is not None and self._thread.is_alive():
+                return
             self._keys.add(key)
-            if self._pid != os.getpid() or self._thread is None or not self._thread.is_alive():
-                self._changed = threading.Event()
-                self._pid = os.getpid()
-                self._thread = threading.Thread(target=self._beat_forever, name="hpopt-heartbeat", daemon=True)
+            self._changed.set()
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._beat_on, name="hpopt-heartbeat", daemon=True)
                 self._thread.start()
-        self._changed.set()
 
     def remove(self, key: str) -> None:
         """Stop beating for the key, and let it go at once: silence is meant."""
@@ -49,31 +45,34 @@ class Heart:
             self._keys.remove(key)
         try:
             self.client.call(("UNLINK", key))
-        except (exceptions.RedisError, OSError) as error:
+        except FAILED as error:
             log.debug("hpopt: heartbeat %s runs out by itself: %s", key, error)
 
     def after_fork(self) -> None:
         """The parent goes on beating for its keys; the child has none yet."""
         self._keys = set()
+        self._changed = threading.Event()
         self._lock = threading.Lock()
         self._thread = None
 
-    def _beat_forever(self) -> None:
+    def _beat_on(self) -> None:
+        """The thread: ends when there is nothing to beat for."""
         while True:
-            changed = self._changed
+            self._changed.clear()
+            with self._lock:
+                keys = sorted(self._keys)
+                if not keys:
+                    self._thread = None
+                    return
             try:
-                self._beat()
-            except (exceptions.RedisError, OSError) as error:
+                self._beat(keys)
+            except FAILED as error:
                 log.debug("hpopt: no heartbeat: %s", error)  # whoever needs the server says so aloud
-            changed.wait(self.interval)
-            changed.clear()
+            self._changed.wait(self.interval)
 
-    def _beat(self) -> None:
+    def _beat(self, keys: list[str]) -> None:
         """PEXPIRE, which a server that is out of memory still does; SET only for a key that is not there."""
-        keys = sorted(self._keys)
-        if not keys:
-            return
         found = self.client.call(*(("PEXPIRE", key, self.expiry) for key in keys))
-        missing = [key for key, answer in zip(keys, found, strict=True) if answer == 0]
+        missing = [key for key, answer in zip(keys, found, strict=True) if answer == 0 and key in self._keys]
         if missing:
             self.client.call(*(("SET", key, "1", "PX", self.expiry) for key in missing))

@@ -2,33 +2,30 @@
 
 import atexit
 import contextlib
-import logging
 import os
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from redis import exceptions
-
-from hpopt.client import Inquiry, Patience
+from hpopt.client import FAILED
 from hpopt.config import Identity, build_config
-from hpopt.contact import deadline, open_contacts, trained_here
+from hpopt.contact import Contact
+from hpopt.contacts import open_contacts
 from hpopt.core.keys import StudyKeys
-from hpopt.core.messages import Ask, Close, Created, Nothing, Refusal, Release, Sample, encode
+from hpopt.core.messages import Created, Release, Sample
 from hpopt.core.spec import StudySpec
 from hpopt.core.trial import PENDING, Trial
-from hpopt.errors import HpoptError, StudyPaused, StudyReplaced, UnknownStudy
+from hpopt.errors import HpoptError
 from hpopt.mirror import Mirror
+from hpopt.outage import DEADLINE, Patience, deadline
 from hpopt.results import TrialRow, best, print_table, progress, read_trials, row
 from hpopt.server import Server
+from hpopt.session import Session
 
-SAY_WHY_AFTER = 30.0
-"""Seconds after which a waiting `get_next_sample` says what it waits for."""
-
-log = logging.getLogger("hpopt")
+CLOSE_WITHIN = 5.0
+"""Seconds in all for which `close` waits for a server, or a thread, that does not answer."""
 
 
 class HpOpt:
@@ -51,17 +48,12 @@ class HpOpt:
         self.spec: StudySpec = created.spec
         self.uid = created.uid
         self.save_path = save_path
-        self.session = session
         self._server, self._keys, self._shown_url = server, keys, shown_url
-        self._lock = threading.Lock()
-        self._asked = 0
-        self._unanswered: list[int] = []
-        self._last_reply: bytes | str = "0"
-        self._thread = threading.local()
+        self._session = Session(server, keys, created.uid, session, self._waits_for)
+        self._lock = threading.RLock()
         self._pid = os.getpid()
         self._closed = False
         self._at_close: list[Callable[[], None]] = []
-        server.heart.add(keys.session(session))
         self._mirror = None if save_path is None else Mirror(save_path, lambda: self.spec, self._read, self._seq)
         atexit.register(self.close)
 
@@ -83,6 +75,11 @@ class HpOpt:
         return self._keys.study
 
     @property
+    def session(self) -> str:
+        """The name of this session."""
+        return self._session.name
+
+    @property
     def num_workers(self) -> int:
         """How many trials may be under way at once, after the initial design."""
         return self.spec.num_workers
@@ -101,84 +98,33 @@ class HpOpt:
         Raises TimeoutError after `timeout` seconds (the same request is repeated by the next call), StudyPaused when
         trials keep failing before their first report, StudyReplaced or UnknownStudy when the study is gone.
         """
-        answer = self._ask("next", timeout)
+        self._check_open()
+        answer = self._session.next(timeout)
         return self._config(answer) if isinstance(answer, Sample) else None
 
     def get_next_samples(self) -> list[dict[str, Any]]:
         """The configs of all trials that may begin now: at least one, or [] when every trial of the study has ended."""
-        configs = []
-        config = self.get_next_sample()
-        while config is not None:
-            configs.append(config)
-            answer = self._ask("now", None)
-            config = self._config(answer) if isinstance(answer, Sample) else None
-        return configs
-
-    def _ask(self, mode: str, timeout: float | None) -> Sample | Nothing:
-        """One request. Its number is used up only when the answer is returned, so a retry gets the same one."""
         self._check_open()
-        with self._lock:
-            again = bool(self._unanswered)
-            n = self._unanswered.pop(0) if again else self._asked
-            self._asked = max(self._asked, n + 1)
+        samples: list[Sample] = []
         try:
-            return self._answered(Ask(self.uid, self.session, n, mode, self._left_behind()), timeout, again=again)
+            answer = self._session.next(None)
+            while isinstance(answer, Sample):
+                samples.append(answer)
+                answer = self._session.ask("now")
         except BaseException:
-            with self._lock:
-                self._unanswered.append(n)
+            self._session.repeat("next", *(sample.n for sample in samples))
             raise
-
-    def _answered(self, ask: Ask, timeout: float | None, *, again: bool) -> Sample | Nothing:
-        patience = Patience(None, deadline())  # one for the whole request: an outage goes on through its parts
-        last = "0" if again else self._last_reply
-        inquiry = Inquiry(self._keys.inbox, ask, self._keys.replies(self.session), last, study=self._keys.path)
-        answer: Sample | Nothing | Refusal
-        while True:
-            waited = time.monotonic() - patience.started
-            patience.answer = waited + SAY_WHY_AFTER if timeout is None else min(timeout, waited + SAY_WHY_AFTER)
-            try:
-                answer = self._server.client.ask(inquiry, lambda found: self._mine(found, ask.n), patience)
-                break
-            except TimeoutError:
-                if timeout is not None and patience.answer >= timeout:
-                    raise TimeoutError(f"no sample within timeout={timeout:g} s: {self._waits_for()}") from None
-                log.warning("hpopt: still waiting for a sample: %s", self._waits_for())
-                inquiry.listen_first = True
-        self._last_reply = inquiry.last
-        if isinstance(answer, Refusal):
-            raise _error(answer, self._keys.path)
-        return answer
-
-    @staticmethod
-    def _mine(found: Any, n: int) -> Any:
-        return found if isinstance(found, Sample | Nothing | Refusal) and found.n == n else None
+        return [self._config(sample) for sample in samples]
 
     def _config(self, sample: Sample) -> dict[str, Any]:
         keys = self._keys
-        self._handed.append((sample.trial, sample.attempt))
         identity = Identity(keys.namespace, keys.study, self.uid, sample.trial, sample.attempt, self._shown_url)
         return build_config(self.spec, identity, sample)
-
-    @property
-    def _handed(self) -> list[tuple[int, int]]:
-        """Attempts that this thread was handed, and is not known to have trained."""
-        handed: list[tuple[int, int]] = self._thread.__dict__.setdefault("handed", [])
-        return handed
-
-    def _left_behind(self) -> tuple[tuple[int, int, str], ...]:
-        """The trials that this thread has begun and not ended, and those it was handed, if it trains its own trials."""
-        contacts = trained_here(self._keys.path, self.uid)
-        trained = {(each.identity.trial, each.identity.attempt): each for each in contacts}
-        if not trained:
-            return ()  # a pure operator: what it was handed runs elsewhere
-        self._handed[:] = [each for each in self._handed if each not in trained]
-        begun = [(*attempt, each.life) for attempt, each in trained.items() if not each.stopped]
-        return (*begun, *((*attempt, "") for attempt in self._handed))
 
     def _waits_for(self) -> str:
         try:
             pending = [trial for trial in self._read() if trial.state in PENDING]
-        except (HpoptError, exceptions.RedisError, OSError) as error:
+        except (HpoptError, *FAILED) as error:
             return f"the server cannot be asked why ({error})"
         trials = ", ".join(f"{trial.id} ({trial.state.name.lower()})" for trial in pending[:10])
         more = f" and {len(pending) - 10} more" if len(pending) > 10 else ""
@@ -192,21 +138,27 @@ class HpOpt:
         With `wait`, first waits until every trial has ended; raises TimeoutError after `timeout` seconds.
         """
         if wait:
-            self._ask("end", timeout)
-        winner = best(self._read(), self.spec)
+            self._check_open()
+            self._session.ask("end", timeout)
+        winner = best(self._trials(), self.spec)
         return None if winner is None else winner.params
 
     def print_results(self) -> None:
         """Print the hyper-parameters and the score of every scored trial."""
-        print_table(self._read(), self.spec)
+        print_table(self._trials(), self.spec)
 
     def get_progress(self) -> float:
         """The share of the study that is done, from 0 to 1."""
-        return progress(self._read(), self.spec)
+        return progress(self._trials(), self.spec)
 
     def trials(self) -> list[TrialRow]:
         """Every trial so far, by id."""
-        return [row(trial) for trial in self._read()]
+        return [row(trial) for trial in self._trials()]
+
+    def _trials(self) -> list[Trial]:
+        """Every trial as committed; an outage is waited out."""
+        self._check_open()
+        return self._server.client.outlast(self._read, Patience(None, deadline(), DEADLINE))
 
     def _read(self) -> list[Trial]:
         return read_trials(self._server.client, self._keys, self.uid, self.spec)
@@ -225,21 +177,25 @@ class HpOpt:
 
         The study goes on as long as its server does; trials that were launched elsewhere are not touched.
         """
-        if self._closed or os.getpid() != self._pid:
+        if os.getpid() != self._pid:
             return
-        self._closed = True
+        with self._lock:
+            closed, self._closed = self._closed, True
+        if closed:
+            return
         atexit.unregister(self.close)
-        for contact in open_contacts(self._keys.path, self.uid):
-            with contextlib.suppress(HpoptError, TimeoutError):
-                contact.say(Release(self.uid, contact.identity.trial, contact.identity.attempt))
+        with contextlib.suppress(HpoptError):
+            self._release(open_contacts(self._keys.path, self.uid))
         if self._mirror is not None:
             self._mirror.close()
-        self._server.heart.remove(self._keys.session(self.session))
-        with contextlib.suppress(exceptions.RedisError, OSError):  # its heartbeat's end says the same, later
-            event = encode(Close(self.uid, self.session))
-            self._server.client.call(("XADD", self._keys.inbox, "NOMKSTREAM", "*", "e", event))
+        self._session.close()
         for action in self._at_close:
             action()
+
+    def _release(self, contacts: Iterable[Contact]) -> None:
+        """Give attempts back; raises as soon as one cannot be."""
+        for contact in contacts:
+            contact.say(Release(self.uid, contact.identity.trial, contact.identity.attempt), CLOSE_WITHIN)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -257,12 +213,3 @@ class HpOpt:
 
     def __reduce__(self) -> Any:
         raise TypeError("an HpOpt cannot be pickled: pass configs to other processes, or hpopt.join(...) there")
-
-
-def _error(refusal: Refusal, study: str) -> HpoptError:
-    """The exception for a request that was refused."""
-    if refusal.code == "paused":
-        return StudyPaused(f"{study} is paused: {refusal.message}. Mend the trainer, then go on with resume=True")
-    if refusal.code == "replaced":
-        return StudyReplaced(f"{study}: {refusal.message}")
-    return UnknownStudy(f"{study}: {refusal.message}")

@@ -55,19 +55,23 @@ class Patience:
         """Whether the answer is overdue."""
         return self.left <= 0
 
+    @property
+    def limit(self) -> str:
+        """How long an outage may last, in words."""
+        return f"{self.setting}={self.outage:g} s".lstrip("=")
+
     def block(self) -> int:
         """Milliseconds for the next read."""
         return max(1, int(1000 * min(BLOCK, self.left)))
 
     def endure(self, kind: type[HpoptUnavailable], trouble: str, remedy: str) -> None:
-        """An outage is going on: say so once. Raises `kind` when it has lasted for too long, TimeoutError if overdue."""
-        limit = f"{self.setting}={self.outage:g} s".lstrip("=")
+        """An outage is going on: say so once. Raises `kind` if it lasts too long, TimeoutError if overdue."""
         if self._outage_left() <= 0:
-            raise kind(f"{trouble}, {limit} are over: {remedy}")
+            raise kind(f"{trouble}: gave up after {self.limit}: {remedy}")
         if self.over:
             raise TimeoutError(trouble)
         if not self.out:
-            log.warning("hpopt: %s: waiting for up to %s", trouble, limit)
+            log.warning("hpopt: %s: waiting for up to %s", trouble, self.limit)
         self.out, self.quiet_since = True, time.monotonic()
 
     def nap(self, seconds: float) -> None:

@@ -1,5 +1,6 @@
 """What a user calls a score, made into a float."""
 
+import logging
 import math
 import numbers
 from decimal import Decimal
@@ -7,6 +8,8 @@ from typing import Any
 
 EXACT = 2**53
 """Integers beyond this are rounded by a float."""
+
+log = logging.getLogger("hpopt")
 
 
 def to_score(value: Any) -> float | None:
@@ -21,9 +24,13 @@ def to_score(value: Any) -> float | None:
         raise TypeError(f"score={_shown(value)}: pass one number, not {type(value).__name__}")
     try:
         score = float(number)
-    except OverflowError:
+    except (OverflowError, ValueError):  # too large for a float; a signaling NaN
         return None
-    return score if math.isfinite(score) else None
+    if not math.isfinite(score):
+        return None
+    if abs(score) >= EXACT and score != number:
+        log.warning("hpopt: the score %s is kept as %r", _shown(number), score)
+    return score
 
 
 def _scalar(value: Any) -> Any:
@@ -40,5 +47,5 @@ def _scalar(value: Any) -> Any:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    text = " ".join(repr(value).split())
     return text if len(text) <= 64 else f"{text[:61]}..."

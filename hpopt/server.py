@@ -5,7 +5,8 @@ import threading
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from hpopt.client import Client, check_url, without_credentials
+from hpopt.address import without_credentials
+from hpopt.client import Client
 from hpopt.heartbeat import Heart
 
 URL = "HPOPT_URL"
@@ -21,20 +22,23 @@ class Server:
 
 
 _servers: dict[str, Server] = {}
-_credentials: dict[str, str] = {}
-"""URL without credentials -> URL with them, as given to `create` in this process."""
+_given: dict[str, str] = {}
+"""URL without credentials -> URL as it was given to `create` or `join` in this process."""
 _lock = threading.Lock()
 
 
 def connect(url: str | None) -> Server:
     """The server for a config's URL (without credentials), or for the environment's, which wins.
 
-    Raises ValueError when neither says where the server is.
+    In the process that called `create(url=...)`, its configs belong to that server, whatever the environment says.
+
+    Raises ValueError when nothing says where the server is.
     """
-    url = os.environ.get(URL) or url
+    given = _given.get(url or "")
+    url = given or os.environ.get(URL) or url
     if not url:
         raise ValueError(f"the config names no server: set {URL} to the URL that the operator uses")
-    return server_at(_credentials.get(url, url))
+    return server_at(url)
 
 
 def server_at(url: str) -> Server:
@@ -42,7 +46,7 @@ def server_at(url: str) -> Server:
     with _lock:
         server = _servers.get(url)
         if server is None:
-            client = Client(check_url(url), _gone)
+            client = Client(url, _gone)
             server = _servers[url] = Server(client, Heart(client))
         return server
 
@@ -54,11 +58,10 @@ def _gone(url: str) -> bool:
     return closed_mark(url)
 
 
-def remember_credentials(url: str) -> str | None:
+def remember(url: str) -> str | None:
     """The URL that may travel in a config: without credentials, or None if nothing is left to connect to."""
     shown = without_credentials(url)
-    if shown != url:
-        _credentials[shown] = url
+    _given[shown] = url
     return shown if urlsplit(shown).netloc or urlsplit(shown).path else None
 
 

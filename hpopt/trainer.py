@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from hpopt.contact import contact
+from hpopt.contacts import contact
 from hpopt.core.messages import Finalize, OutOfMemory, Release
+from hpopt.errors import HpoptUnavailable
 from hpopt.score import to_score
 from hpopt.status import Status
 
@@ -78,6 +79,9 @@ class trial:  # noqa: N801 - used like a function: `with hpopt.trial(config) as 
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._contact.stopped:
+            return
+        if isinstance(error, HpoptUnavailable):
+            self._contact.fall_silent()  # nobody is there to be told
             return
         if kind is not None and not issubclass(kind, Exception):
             self.release()

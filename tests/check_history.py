@@ -123,10 +123,8 @@ def _points(reports: list[Entry], study: Stored) -> list[str]:
             there[key] = score
             if key not in sent or sent[key] != score:
                 found.append(f"{_name(key)} is stored as {score}, and was sent as {sent.get(key, 'nothing')}")
-    for entry in reports:
-        if entry["phase"] == "done" and entry["status"] == "RUNNING" and _key(entry) not in there:
-            found.append(f"{_name(_key(entry))} was acknowledged, and is lost")
-    return found
+    acknowledged = {_key(entry) for entry in reports if entry["phase"] == "done" and entry["status"] == "RUNNING"}
+    return found + [f"{_name(key)} was acknowledged, and is lost" for key in sorted(acknowledged - there.keys())]
 
 
 def _verdicts(answers: list[Entry], study: Stored) -> list[str]:
@@ -150,8 +148,8 @@ def _verdicts(answers: list[Entry], study: Stored) -> list[str]:
             if due == "STOP" and key in scored and entry["step"] > trial.stop_step:
                 found.append(f"{_name(key)} is stored, though the trial had stopped at {trial.stop_step}")
     found += [f"{_name(key)} was told {sorted(each)}" for key, each in told.items() if len(each) > 1]
-    found += [f"attempt {a} of trial {t} ran in {len(its)} sessions" for (t, a), its in sessions.items() if len(its) > 1]
-    return found
+    several = [attempt for attempt, its in sessions.items() if len(its) > 1]
+    return found + [f"attempt {attempt} of trial {trial} ran in several sessions" for trial, attempt in several]
 
 
 def _best(answers: list[Entry], study: Stored) -> list[str]:

@@ -9,10 +9,13 @@ A fault is WHEN:COUNT:WHAT. It strikes at the COUNT-th commit since the fault be
     pause   SIGSTOP of this coordinator
     server  kill -9 of the server, whose process id is in the file HPOPT_TEST_SERVER
 
-Each fault is noted in the journal HPOPT_TEST_FAULTS before it strikes. `poison:N:report` is another kind: the study fails
-at every report of trial N, when it has changed already.
+Each fault is noted in the journal HPOPT_TEST_FAULTS before it strikes. `poison:N:report` is another kind: the study
+fails at every report of trial N, when it has changed already. With `--quick` suggestions are drawn at random, in the
+coordinator itself: there is no second process that needs a second to start.
 """
 
+import argparse
+import contextlib
 import os
 import signal
 import sys
@@ -20,11 +23,13 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
+from coordinator import service
 from coordinator.__main__ import main
 from coordinator.store import Link, StudyLink
-from hpopt.core.messages import Report
+from hpopt.core.messages import Report, SuggestRequest
 from hpopt.core.study import Study
 from tests.journal import Journal
+from tests.simulation import quick_suggest
 
 
 class Saboteur:
@@ -55,8 +60,8 @@ class Saboteur:
                 self._sending = False
                 self._strike_if_due("in")
 
-        StudyLink.commit = faulty_commit  # type: ignore[method-assign]
-        Link.send = faulty_send  # type: ignore[method-assign]
+        StudyLink.commit = faulty_commit  # type: ignore[assignment,method-assign]
+        Link.send = faulty_send  # type: ignore[assignment,method-assign]
 
     def _count(self, arguments: list[Any]) -> None:
         scores_only = bool(self._faults) and self._faults[0][0].endswith("+")
@@ -76,7 +81,9 @@ class Saboteur:
 
 def _strike(what: str) -> None:
     if what == "server":
-        os.kill(int(Path(os.environ["HPOPT_TEST_SERVER"]).read_text(encoding="ascii")), signal.SIGKILL)
+        pid = int(Path(os.environ["HPOPT_TEST_SERVER"]).read_text(encoding="ascii"))
+        with contextlib.suppress(ProcessLookupError):  # it is dead already
+            os.kill(pid, signal.SIGKILL)
     else:
         os.kill(os.getpid(), {"kill": signal.SIGKILL, "pause": signal.SIGSTOP}[what])
 
@@ -91,18 +98,30 @@ def poison(trial: int) -> None:
             raise RuntimeError("planted by a test")
         return effects
 
-    Study.handle = poisoned  # type: ignore[method-assign]
+    Study.handle = poisoned  # type: ignore[assignment,method-assign]
+
+
+class QuickSuggester:
+    """In the place of the coordinator's Suggester."""
+
+    async def suggest(self, request: SuggestRequest) -> list[dict[str, Any]]:
+        return quick_suggest(request)
+
+    def close(self) -> None:
+        """There is nothing to close."""
 
 
 def run(arguments: list[str]) -> int:
     """Plant the faults, and run the coordinator with the rest of the arguments."""
-    faults = []
-    while arguments[:1] == ["--fault"]:
-        _, fault, *arguments = arguments
-        if fault.startswith("poison:"):
-            poison(int(fault.split(":")[1]))
-        else:
-            faults.append(fault)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--fault", action="append", default=[])
+    options, arguments = parser.parse_known_args(arguments)
+    if options.quick:
+        service.Suggester = QuickSuggester  # type: ignore[assignment,attr-defined]
+    faults = [fault for fault in options.fault if not fault.startswith("poison:")]
+    for fault in set(options.fault) - set(faults):
+        poison(int(fault.split(":")[1]))
     if faults:
         Saboteur(faults).plant()
     return main(arguments)

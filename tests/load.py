@@ -2,11 +2,12 @@
 
     python -m tests.load --url unix://... --journal FILE --trainers 5 '{"study": "run", "num_trials": 100, ...}'
 
-Each call is written to the journal before it is made, and again with its answer. One thread asks for samples; it has one
-trial more than there are trainers, so that a request is open as a rule while all of them report.
+Each call is written to the journal before it is made, and again with its answer. One thread asks for samples, for one
+trial more than there are trainers, so that as a rule a request is open while all of them report.
 """
 
 import argparse
+import functools
 import json
 import math
 import queue
@@ -45,7 +46,8 @@ class Operator:
 
     def _ask(self) -> dict[str, Any] | None:
         self._room.acquire()
-        return self._noted(self.hpo.get_next_sample, _identity, op="ask")
+        config: dict[str, Any] | None = self._noted(self.hpo.get_next_sample, _identity, op="ask")
+        return config
 
     def _train_all(self) -> None:
         while (config := self._samples.get()) is not None:
@@ -56,7 +58,7 @@ class Operator:
         for step in range(1, config["iterations"] + 1):
             score = score_of(config["params"], config["trial_id"], step)
             entry = {"trial": config["trial_id"], "attempt": config["attempt"], "step": step, "score": score}
-            report = lambda sent=math.nan if score is None else score: hpopt.report(config, sent)  # noqa: E731
+            report = functools.partial(hpopt.report, config, math.nan if score is None else score)
             if self._noted(report, lambda status: {"status": status.name}, op="report", **entry) is hpopt.Status.STOP:
                 return
 

@@ -95,7 +95,7 @@ class Program:
 
     def wait_paused(self) -> None:
         """Return when the process stands still, whoever stopped it."""
-        os.waitid(os.P_PID, self.pid, os.WSTOPPED)
+        until(lambda: os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WNOHANG) is not None, f"a pause:\n{self.output}")
 
     def go_on(self) -> None:
         """Let a paused process run again."""
@@ -106,9 +106,9 @@ class Program:
         self.signal(signal.SIGKILL)
         self.wait()
 
-    def wait(self) -> int:
+    def wait(self, seconds: float | None = DEADLINE) -> int:
         """The exit status, when it has ended and all its output is here."""
-        status = self._process.wait(DEADLINE)
+        status = self._process.wait(seconds)
         self._reader.join(DEADLINE)
         return status
 

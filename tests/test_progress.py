@@ -196,7 +196,8 @@ def test_live_table_shows_what_matters(monkeypatch: pytest.MonkeyPatch) -> None:
     Console(file=out, width=120).print(render(view, SPEC, room=2))
     text = out.getvalue()
     assert "2 of 3 trials ended, 1 running, time left: 2 min" in text
-    assert "best: loss 0.25 (trial 4)" in text
+    assert text.splitlines()[1] == "━" * 60
+    assert text.splitlines()[2].startswith("best: loss 0.25 (trial 4)")
     assert [line.split()[0] for line in text.splitlines()[-2:]] == ["1", "4"]
     assert "[red]sgd" in text
 

@@ -78,6 +78,13 @@ def test_runs_every_trial_once_and_returns_the_best(study: Study) -> None:
     assert best == max((row.params for row in rows), key=lambda params: float(params["x"]))
 
 
+def test_a_trainer_may_report_from_a_process_of_its_own(study: Study) -> None:
+    """What a trainer starts speaks for the same life of the trial."""
+    hpo = study()
+    workers.run(trainers.train_in_a_child, hpo)
+    assert [(row.state, row.attempt, row.step) for row in hpo.trials()] == [("completed", 1, 2)] * 2
+
+
 def test_keeps_what_trials_print(study: Study, capfd: pytest.CaptureFixture[str]) -> None:
     """Each trial has a log of its own, with the output of what it starts; nothing of it reaches our own output."""
     hpo = study()
@@ -123,6 +130,7 @@ def test_exception_fails_the_trial(study: Study, capsys: pytest.CaptureFixture[s
     log = read_log(hpo, 1)
     assert "about to fail" in log
     assert 'raise ValueError("this is the error")' in log
+    assert "runner.py" not in log
     out = capsys.readouterr().out
     assert "trial 1 (attempt 1) failed: ValueError: this is the error" in out
     assert "trial-1-2.log" in out
@@ -475,9 +483,13 @@ def test_function_of_an_interactive_session(script: Script) -> None:
     assert (script.folder / "out/logs/trial-1-1.log").read_text().startswith("forked __main__\ntrial 1 says so")
 
 
-@pytest.mark.parametrize("trainer", ["wait", "swallow"])
 @pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGINT, -signal.SIGINT), (signal.SIGTERM, 128 + signal.SIGTERM)]
+    ("number", "status", "trainer"),
+    [
+        (signal.SIGINT, -signal.SIGINT, "wait"),
+        (signal.SIGINT, -signal.SIGINT, "swallow"),
+        (signal.SIGTERM, 128 + signal.SIGTERM, "wait"),
+    ],
 )
 def test_interruption_gives_trials_back(number: int, status: int, trainer: str, script: Script) -> None:
     """Ctrl-C or SIGTERM ends everything and leaves the trials for another time, even if a trainer swallows it."""

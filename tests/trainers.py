@@ -3,6 +3,7 @@
 # ruff: noqa: S607, T201 - trainers print, and start what the machine has
 
 import ctypes
+import json
 import os
 import signal
 import subprocess
@@ -22,6 +23,12 @@ def train(config: dict[str, Any]) -> None:
     print(f"trial {config['trial_id']} says so in Python", flush=True)
     subprocess.run(["echo", f"trial {config['trial_id']} says so in a child"], check=True)
     _report_all(config)
+
+
+def train_in_a_child(config: dict[str, Any]) -> None:
+    """A training that takes place in a process of its own, as with a launcher of many ranks."""
+    code = "import json, sys, tests.trainers; tests.trainers.train(json.loads(sys.argv[1]))"
+    subprocess.run([sys.executable, "-c", code, json.dumps(config)], check=True)
 
 
 def fail_second(config: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from hpopt.distributed import RANK_VARIABLES
+from hpopt.distributed import LIFE, RANK_VARIABLES
 
 DEVICES = "CUDA_VISIBLE_DEVICES"
 THREADS = "OMP_NUM_THREADS"
@@ -15,6 +15,7 @@ def runner_environment(slot: int, jobs: int, url: str, outer: Mapping[str, str] 
     outer = os.environ if outer is None else outer
     inner = {name: value for name, value in outer.items() if name not in RANK_VARIABLES}
     inner |= {"HPOPT_RUNNER": "1", "HPOPT_URL": url, "PYTHONPATH": _import_path(outer)}
+    inner[LIFE] = os.urandom(8).hex()  # for what a trainer starts in turn: it goes on with its runner's life
     inner.setdefault(THREADS, str(max(1, _cores() // jobs)))
     devices = accelerators(outer)
     if devices and jobs > 1:  # a single job keeps them all: it may well train on several

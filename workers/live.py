@@ -5,7 +5,6 @@ from typing import TextIO
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
@@ -15,6 +14,7 @@ from workers.table import Spec, clean, number, params_text
 
 _MARGIN = 8
 """Lines of the terminal that are not for trials."""
+_BAR = 60
 _STYLES = {"running": "green", "completed": "bold", "failed": "red", "lost": "yellow", "out_of_memory": "yellow"}
 
 
@@ -59,11 +59,13 @@ def _head(snapshot: Snapshot, spec: Spec) -> Iterator[RenderableType]:
     counts = [f"{snapshot.count(*ENDED)} of {spec.trials} trials ended", f"{snapshot.count('running')} running"]
     counts += [f"{snapshot.count(state)} {state}" for state in ("stopped", "failed") if snapshot.count(state)]
     yield Text(", ".join([*counts, f"time left: {duration(snapshot.left)}"]))
-    yield ProgressBar(total=1.0, completed=snapshot.share, width=60)
+    done = round(_BAR * snapshot.share)
+    yield Text.assemble(("━" * done, "green"), ("━" * (_BAR - done), "dim"))
     best = snapshot.best
     if best is not None:
         score = f"{clean(spec.metric)} {number(best.score)}"
-        yield Text(f"best: {score} (trial {best.id}) with {params_text(best.params)}", style="bold")
+        text = f"best: {score} (trial {best.id}) with {params_text(best.params)}"
+        yield Text(text, style="bold", no_wrap=True, overflow="ellipsis")
 
 
 def _chosen(rows: list[TrialRow], room: int) -> list[TrialRow]:

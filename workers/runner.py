@@ -79,8 +79,9 @@ def train_one(train: Train, config: dict[str, Any], log: str, interrupts: Interr
             hpopt.trial(config).release()  # again: it may have come before hpopt.trial was entered
             return RELEASED, f"interrupted by {error}"
         except (Crash, Exception) as error:  # noqa: BLE001 - the training may raise anything; hpopt.trial finalized it
-            traceback.print_exc()
-            return CRASHED, _summary(error.__cause__ if isinstance(error, Crash) and error.__cause__ else error)
+            cause = error.__cause__ if isinstance(error, Crash) and error.__cause__ else error
+            _print(cause)
+            return CRASHED, _summary(cause)
         gc.collect()  # what a training leaves in cycles holds on to the accelerator's memory
         return how
 
@@ -97,7 +98,7 @@ def attempt(train: Train, config: dict[str, Any], interrupts: Interrupts) -> tup
             raise KeyboardInterrupt("a signal") from error
         if not is_out_of_memory(error):
             raise
-        traceback.print_exc()
+        _print(error)
         hpopt.reportOOM(config)
         return OUT_OF_MEMORY, _summary(error)
     if interrupts.seen:
@@ -136,6 +137,14 @@ def output_to(path: str) -> Iterator[None]:
 def _restore(saved: int, fd: int) -> None:
     os.dup2(saved, fd)
     os.close(saved)
+
+
+def _print(error: BaseException) -> None:
+    """The traceback, from where the training begins."""
+    at = error.__traceback__
+    while at is not None and at.tb_frame.f_globals.get("__package__") == __package__:
+        at = at.tb_next
+    traceback.print_exception(type(error), error, at)
 
 
 def _summary(error: BaseException) -> str:

@@ -124,7 +124,7 @@ def _problem(stored: StudySpec, name: str, value: Any) -> str:
     if name != "search_space":
         return f"{name} was {getattr(stored, name)!r} and is now {value!r}"
     names = [key for key in {**stored.search_space, **value} if stored.search_space.get(key) != value.get(key)]
-    return f"search_space differs in {', '.join(map(repr, names)) or 'the order of its hyper-parameters'}"
+    return f"search_space differs in {', '.join(map(repr, names))}"
 
 
 def _resolved(value: int | None, name: str) -> int:

@@ -1,0 +1,131 @@
+"""An operator's session on the wire: its heartbeat, and its numbered requests with their answers."""
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from hpopt.client import FAILED, Inquiry
+from hpopt.contacts import trained_here
+from hpopt.core.keys import StudyKeys
+from hpopt.core.messages import Ask, Close, Nothing, Refusal, Sample, encode
+from hpopt.errors import HpoptError, StudyPaused, StudyReplaced, UnknownStudy
+from hpopt.outage import DEADLINE, Patience, deadline
+from hpopt.server import Server
+
+log = logging.getLogger("hpopt")
+
+
+class Session:
+    """Asks for samples. Several threads may wait at once.
+
+    The number of a request is used up only when its answer has been returned: a request that was interrupted is
+    repeated by the next one of its kind.
+    """
+
+    def __init__(self, server: Server, keys: StudyKeys, uid: str, name: str, waits_for: Callable[[], str]) -> None:
+        """Begins to beat. `waits_for()`: in words, what a request without an answer waits for."""
+        self.name = name
+        self.uid = uid
+        self._server, self._keys, self._waits_for = server, keys, waits_for
+        self._lock = threading.RLock()
+        self._asked = 0
+        self._unanswered: dict[str, list[int]] = {"next": [], "now": [], "end": []}
+        self._last: bytes | str = "0"
+        self._thread = threading.local()
+        server.heart.add(keys.session(name))
+
+    def close(self) -> None:
+        """Withdraw open requests; no more heartbeat."""
+        self._server.heart.remove(self._keys.session(self.name))
+        with contextlib.suppress(*FAILED):  # its heartbeat's end says the same, later
+            event = encode(Close(self.uid, self.name))
+            self._server.client.call(("XADD", self._keys.inbox, "NOMKSTREAM", "*", "e", event))
+
+    # --- requests
+
+    def next(self, timeout: float | None) -> Sample | Nothing:
+        """A sample, first of all the one that an interrupted request for "now" may have been given."""
+        while self._unanswered["now"]:
+            answer = self.ask("now", timeout)
+            if isinstance(answer, Sample):
+                return answer
+        return self.ask("next", timeout)
+
+    def ask(self, mode: str, timeout: float | None = None) -> Sample | Nothing:
+        """One request of a kind that `Ask` names. Raises TimeoutError, and the errors of the study."""
+        with self._lock:
+            again = bool(self._unanswered[mode])
+            n = self._unanswered[mode].pop(0) if again else self._asked
+            self._asked = max(self._asked, n + 1)
+        try:
+            answer = self._answer(Ask(self.uid, self.name, n, mode, self._left_behind()), timeout, again=again)
+            self._settle()
+        except BaseException:
+            self.repeat(mode, n)
+            raise
+        if isinstance(answer, Sample):
+            self._handed.append((answer.trial, answer.attempt))
+        return answer
+
+    def repeat(self, mode: str, *numbers: int) -> None:
+        """The answers to these requests were lost: the next requests of this kind are to have them."""
+        with self._lock:
+            self._unanswered[mode][:0] = numbers
+
+    def _answer(self, ask: Ask, timeout: float | None, *, again: bool) -> Sample | Nothing:
+        patience = Patience(timeout, deadline(), DEADLINE, self._say_why)
+        last = "0" if again else self._last
+        inquiry = Inquiry(self._keys.inbox, ask, self._keys.replies(self.name), last, study=self._keys.path)
+        answer: Sample | Nothing | Refusal
+        try:
+            answer = self._server.client.ask(inquiry, lambda found: _answers(found, ask.n), patience)
+        except TimeoutError as error:
+            why = error if patience.out else self._waits_for()
+            raise TimeoutError(f"timeout={timeout:g} s: {why}") from None
+        self._last = inquiry.last
+        if isinstance(answer, Refusal):
+            raise _error(answer, self._keys.path)
+        return answer
+
+    def _say_why(self) -> None:
+        log.warning("hpopt: still waiting: %s", self._waits_for())
+
+    # --- an operator that trains
+
+    @property
+    def _handed(self) -> list[tuple[int, int]]:
+        """Attempts that this thread was handed, and is not known to have trained."""
+        handed: list[tuple[int, int]] = self._thread.__dict__.setdefault("handed", [])
+        return handed
+
+    def _left_behind(self) -> tuple[tuple[int, int, str], ...]:
+        """The trials that this thread has begun and not ended, and those it was handed, if it trains its own trials."""
+        contacts = trained_here(self._keys.path, self.uid)
+        trained = {(each.identity.trial, each.identity.attempt): each for each in contacts}
+        if not trained:
+            return ()  # a pure operator: what it was handed runs elsewhere
+        self._handed[:] = [each for each in self._handed if each not in trained]
+        begun = [(*attempt, each.life) for attempt, each in trained.items() if not each.stopped]
+        return (*begun, *((*attempt, "") for attempt in self._handed))
+
+    def _settle(self) -> None:
+        """Have done with the trials that were ended because this thread had left them behind."""
+        for contact in trained_here(self._keys.path, self.uid):
+            if not contact.stopped:
+                contact.settle()
+
+
+def _answers(found: Any, n: int) -> Any:
+    """What was found, if it is the answer to request n."""
+    return found if isinstance(found, Sample | Nothing | Refusal) and found.n == n else None
+
+
+def _error(refusal: Refusal, study: str) -> HpoptError:
+    """The exception for a request that was refused."""
+    if refusal.code == "paused":
+        return StudyPaused(f"{study} is paused: {refusal.message}. Mend the trainer, then go on with resume=True")
+    if refusal.code == "replaced":
+        return StudyReplaced(f"{study}: {refusal.message}")
+    return UnknownStudy(f"{study}: {refusal.message}")

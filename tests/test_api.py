@@ -1,0 +1,487 @@
+"""The operator's side of the public API: what create() takes and refuses, and what a study shows of itself."""
+
+import contextlib
+import csv
+import json
+import logging
+import math
+import os
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import hpopt
+from hpopt.embedded import EmbeddedServer
+from tests.conftest import Create
+from tests.server import Server, start_coordinator, until
+from tests.studies import SMALL, SPACE, run_all, start_python, train
+
+Config = dict[str, Any]
+
+EXPORTED = {
+    "EmbeddedError", "HpOpt", "HpoptError", "HpoptUnavailable", "MissingExtra", "NoCoordinator", "SavePathInUse",
+    "SearchSpace", "Status", "StudyError", "StudyExists", "StudyPaused", "StudyReplaced", "TrialRow", "UnknownStudy",
+    "VersionSkew", "create", "createHpoDataset", "finalize_trial", "join", "report", "reportOOM", "search_space",
+    "status", "trial",
+}  # fmt: skip
+REMOVED = [
+    "createDummyOpt", "get_current_status", "get_previous_status", "get_status_path", "get_trial_path",
+    "get_best_score", "get_best_score_with_num_imgs", "load_json", "smbo", "asha", "hyperband",
+]  # fmt: skip
+
+
+# --- names
+
+
+def test_exported_names() -> None:
+    """These names are public, and no others."""
+    assert set(hpopt.__all__) == EXPORTED
+    assert set(dir(hpopt)) > EXPORTED
+    assert all(getattr(hpopt, name) is not None for name in EXPORTED)
+    assert hpopt.search_space is hpopt.SearchSpace
+
+
+@pytest.mark.parametrize("name", REMOVED)
+def test_names_of_the_original_say_what_to_use_instead(name: str) -> None:
+    """A name that the original had, and we have not, is missing with advice."""
+    with pytest.raises(AttributeError, match=rf"has no attribute '{name}': use .*(HpOpt|hpopt|json|csv)"):
+        getattr(hpopt, name)
+
+
+def test_any_other_name_is_just_missing() -> None:
+    """For a name that nobody had there is no advice."""
+    with pytest.raises(AttributeError, match=r"module 'hpopt' has no attribute 'nonsense'$"):
+        _ = hpopt.nonsense
+
+
+# --- what create() refuses
+
+
+@pytest.fixture
+def nothing_starts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """A save_path for which no server may be started, and which may not be made."""
+    monkeypatch.delenv("HPOPT_URL", raising=False)
+    monkeypatch.setattr(EmbeddedServer, "start", lambda *_, **__: pytest.fail("a server was started"))
+    yield tmp_path / "none"
+    assert not (tmp_path / "none").exists()
+
+
+BAD = [
+    ("full_dataset_size", -1, ValueError), ("full_dataset_size", "1000", TypeError),
+    ("full_dataset_size", True, TypeError), ("full_dataset_size", 1e3, TypeError),
+    ("num_full_iterations", 0, ValueError), ("num_full_iterations", None, TypeError),
+    ("search_space", {}, ValueError), ("search_space", None, TypeError), ("search_space", {"lr": [0, 1]}, TypeError),
+    ("search_space", {1: SPACE["lr"]}, TypeError), ("search_space", {"": SPACE["lr"]}, ValueError),
+    ("search_alg", "random", ValueError), ("search_alg", None, ValueError), ("early_stop", "asha", ValueError),
+    ("mode", "avg", ValueError), ("mode", None, ValueError),
+    ("num_init_trials", 0, ValueError), ("num_init_trials", 5.0, TypeError),
+    ("num_trials", 0, ValueError), ("num_trials", "12", TypeError),
+    ("max_iterations", 0, ValueError), ("max_iterations", 2.5, TypeError),
+    ("min_iterations", 0, ValueError), ("reduction_factor", 1, ValueError), ("reduction_factor", 2.0, TypeError),
+    ("num_brackets", 0, ValueError),
+    ("subset_ratio", 0, ValueError), ("subset_ratio", -0.5, ValueError), ("subset_ratio", math.nan, ValueError),
+    ("subset_ratio", True, TypeError), ("subset_ratio", "half", TypeError),
+    ("batch_size_name", "size", ValueError), ("batch_size_name", 3, TypeError),
+    ("image_resize", 64, TypeError), ("image_resize", [64], ValueError), ("image_resize", [-1, 64], ValueError),
+    ("image_resize", "big", TypeError), ("image_resize", [1.5, 2], TypeError),
+    ("metric", None, TypeError), ("metric", "", ValueError),
+    ("resume", 1, TypeError), ("overwrite", "yes", TypeError),
+    ("expected_time_ratio", 0, ValueError), ("expected_time_ratio", math.inf, ValueError),
+    ("non_pure_train_ratio", 0, ValueError), ("non_pure_train_ratio", 1, ValueError),
+    ("num_workers", 0, ValueError), ("num_workers", None, TypeError),
+    ("kappa", -1, ValueError), ("kappa", True, TypeError), ("kappa_decay", 0, ValueError),
+    ("kappa_decay_delay", -1, ValueError), ("kappa_decay_delay", 0.5, TypeError),
+    ("seed", -1, ValueError), ("seed", "1", TypeError),
+    ("launch_timeout", 0, ValueError), ("launch_timeout", "10", TypeError),
+    ("default_hyper_parameters", {"lr": 0.01}, ValueError), ("default_hyper_parameters", [1], TypeError),
+    ("default_hyper_parameters", {"lr": 1.0, "bs": 8}, ValueError),
+    ("namespace", "a/b", ValueError), ("namespace", "", ValueError), ("study", "", ValueError),
+    ("study", "x" * 65, ValueError), ("study", "a{b}", ValueError),
+    ("url", "http://localhost", ValueError), ("url", "redis://localhost/3", ValueError), ("url", 6379, TypeError),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value", "error"), BAD)
+def test_bad_arguments_start_nothing(nothing_starts: Path, name: str, value: Any, error: type[Exception]) -> None:
+    """An argument that makes no sense is refused by its name and value, before anything is started or written."""
+    with pytest.raises(error) as caught:
+        hpopt.create(**{**SMALL, "save_path": nothing_starts, name: value})
+    parts = {"search_space": "search space|search_space|lr|name", "default_hyper_parameters": "lr|hyper_parameters"}
+    caught.match(parts.get(name, name))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("num_trail", "did you mean num_trials"),
+        ("resum", "did you mean resume"),
+        ("early_stopping", "did you mean early_stop"),
+        ("use_epoch", r"has no argument 'use_epoch'"),
+        ("unknown", r"has no argument 'unknown'$"),
+    ],
+)
+def test_unknown_arguments_are_refused(nothing_starts: Path, name: str, message: str) -> None:
+    """A misspelled argument is never ignored: it is refused, with what was probably meant."""
+    with pytest.raises(TypeError, match=message):
+        hpopt.create(**{**SMALL, "save_path": nothing_starts, name: 1})
+
+
+def test_the_required_arguments_are_those_of_the_reference(nothing_starts: Path) -> None:
+    """Without the size of the dataset and the length of the full training there is no study."""
+    with pytest.raises(TypeError, match="'full_dataset_size', 'num_full_iterations', and 'search_space'"):
+        hpopt.create(save_path=nothing_starts)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"RANK": "2", "WORLD_SIZE": "4"}, "on rank 2 of a distributed job"),
+        ({"HPOPT_RUNNER": "1"}, '__name__ == "__main__"'),
+    ],
+)
+def test_create_is_for_the_operator_alone(
+    nothing_starts: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], message: str
+) -> None:
+    """On a rank above 0, and in a runner's import of the script, create() says where it belongs."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(RuntimeError, match=message):
+        hpopt.create(**SMALL, save_path=nothing_starts)
+
+
+# --- what create() takes
+
+
+@pytest.mark.parametrize(
+    ("given", "stored"),
+    [
+        ({"search_alg": "baye_opt"}, {"search_alg": "bayes_opt"}),
+        ({"search_alg": "smbo"}, {"search_alg": "bayes_opt"}),
+        ({"search_alg": "asha", "early_stop": "median_stop"}, {"search_alg": "asha", "early_stop": None}),
+        ({"num_init_trials": 50}, {"num_trials": 6}),
+        ({"subset_ratio": 2.5}, {"subset_ratio": 1.0}),
+        ({"subset_ratio": 0.1}, {"subset_ratio": 0.5}),
+        ({"full_dataset_size": 0, "subset_ratio": None}, {"subset_ratio": 1.0}),
+        ({"image_resize": [np.int64(64), 32]}, {"image_resize": (64, 32)}),
+        ({"num_trials": np.int32(3), "kappa": np.float64(1.5)}, {"num_trials": 3, "kappa": 1.5}),
+        ({"search_space": {"n": hpopt.search_space("choice", [1, 2, 3])}}, {"num_trials": 3}),
+        ({"num_trials": None, "max_iterations": None}, {"subset_ratio": 1.0}),
+    ],
+)
+def test_arguments_are_resolved(create: Create, given: Config, stored: Config) -> None:
+    """What was left open is derived, what was given stays unless it is impossible."""
+    spec = create(**given).spec
+    assert {name: getattr(spec, name) for name in stored} == stored
+    assert all(type(value) is type(getattr(spec, name)) for name, value in stored.items())
+    assert spec.trials >= 1
+    assert 1 <= spec.iterations <= 10
+
+
+def test_notices_are_logged(create: Create, caplog: pytest.LogCaptureFixture) -> None:
+    """The user hears of every value that is not the one given, and of every one that was derived."""
+    create(search_space={"n": hpopt.search_space("choice", [1, 2])}, subset_ratio=None)
+    create(study="other", search_alg="asha", early_stop="median_stop", subset_ratio=0.1)
+    for text in ("num_trials=6 becomes 2", "subset_ratio=1", "early_stop='median_stop' is ignored", "becomes 0.5"):
+        assert text in caplog.text
+
+
+def test_reserved_names_are_reached_through_params(create: Create, caplog: pytest.LogCaptureFixture) -> None:
+    """A hyper-parameter named like a key of the config does not hide that key, and create() says so."""
+    hpo = create(search_space={**SPACE, "iterations": hpopt.search_space("choice", ["a"])})
+    config = hpo.get_next_sample() or {}
+    assert (config["iterations"], config["params"]["iterations"]) == (4, "a")
+    assert """'iterations' is reachable as config["params"]['iterations'] only""" in caplog.text
+
+
+def test_default_hyper_parameters_come_first(create: Create) -> None:
+    """The configurations that the user believes in are tried first, and count."""
+    defaults = [{"bs": 64, "lr": 0.01}, {"lr": 0.001, "bs": 8}]
+    hpo = create(default_hyper_parameters=defaults, num_trials=3)
+    assert [config["params"] for config in run_all(hpo)][:2] == defaults
+
+
+def test_the_same_seed_gives_the_same_study(create: Create) -> None:
+    """With one worker, seed and scores decide everything."""
+    studies = {"a": 7, "b": 7, "c": 8}
+    a, b, c = ([config["params"] for config in run_all(create(study=n, seed=seed))] for n, seed in studies.items())
+    assert a == b != c
+
+
+def test_callers_keep_their_arguments(create: Create) -> None:
+    """Nothing that was passed is changed, and nothing is shared: one space may serve two studies."""
+    numbers, defaults, size = [8, 256, 8], {"lr": 0.01, "bs": 8}, [64, 32]
+    space = {"lr": SPACE["lr"], "bs": hpopt.search_space("quniform", numbers)}
+    config = create(search_space=space, default_hyper_parameters=defaults, image_resize=size).get_next_sample() or {}
+    config["params"].clear()
+    numbers.append(1)
+    create(study="second", search_space=space, default_hyper_parameters=defaults, image_resize=size)
+    assert (space["bs"].range, list(space), defaults, size) == ([8, 256, 8], ["lr", "bs"], defaults, [64, 32])
+
+
+# --- names of studies, and whose they are
+
+
+def test_a_shared_study_needs_a_name(create: Create, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """On a shared server the default save_path names no study; study= does, or the last part of save_path."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="save_path='hpo' names no study on a shared server: pass study="):
+        create(study=None, save_path="hpo")
+    assert create(study=None, save_path="runs/my study (2)").study == "my-study--2-"
+    assert create(study="of.its-own_name", save_path="hpo").study == "of.its-own_name"
+
+
+def test_namespaces_separate_studies(create: Create, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Studies of the same name in two namespaces have nothing to do with each other."""
+    hpo = create(namespace="team-a")
+    run_all(hpo)
+    monkeypatch.setenv("HPOPT_NAMESPACE", "team-b")
+    other = create()
+    assert (hpo.namespace, other.namespace, hpo.study) == ("team-a", "team-b", other.study)
+    assert other.trials() == []
+
+
+def test_an_unfinished_study_is_not_replaced_by_accident(create: Create) -> None:
+    """On a shared server resume=False needs overwrite=True, until the study has finished."""
+    first = create()
+    train(first.get_next_sample() or {})
+    with pytest.raises(hpopt.StudyExists, match=r"exists: .*1 of 6 trials.* resume=True .* overwrite=True"):
+        create()
+    second = create(overwrite=True)
+    assert second.trials() == []
+    with pytest.raises(hpopt.StudyReplaced):
+        first.get_next_sample()
+    with pytest.raises(hpopt.UnknownStudy):
+        first.trials()
+    run_all(second)
+    assert create().trials() == []
+
+
+def test_resuming_with_other_arguments_names_each_of_them(create: Create) -> None:
+    """What may not change is refused, all of it in one message; what may change is taken."""
+    hpo = create(default_hyper_parameters={"lr": 0.01, "bs": 8})
+    other = {**SPACE, "bs": hpopt.search_space("choice", [8, 16])}
+    changes: Config = {
+        "search_space": other, "mode": "min", "metric": "loss", "early_stop": "median_stop", "max_iterations": 5,
+        "image_resize": [8, 8], "full_dataset_size": 999, "num_full_iterations": 11, "num_trials": 4, "seed": 2,
+        "batch_size_name": "bs", "num_init_trials": 4,
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="cannot resume this study") as caught:
+        create(resume=True, **changes)
+    assert [name for name in (*changes, "default_hyper_parameters") if name not in str(caught.value)] == []
+    assert "search_space differs in 'bs'" in str(caught.value)
+    assert "'max' and is now 'min'" in str(caught.value)
+    with pytest.raises(ValueError, match="search_alg"):
+        create(resume=True, search_alg="asha")
+    more = {"num_trials": 8, "num_workers": 2, "kappa": 1.0, "kappa_decay": 0.9, "expected_time_ratio": 8}
+    same = create(resume=True, default_hyper_parameters={"lr": 0.01, "bs": 8}, seed=None, **more)
+    assert (same.uid, same.spec.trials, same.num_workers, same.spec.seed) == (hpo.uid, 8, 2, 1)
+    assert len(run_all(same)) == 8
+
+
+def test_resuming_what_is_not_there_begins_it(create: Create) -> None:
+    """resume=True may stand in a script from the beginning."""
+    assert len(run_all(create(resume=True))) == 6
+
+
+def test_joining_an_existing_study(create: Create, embedded: EmbeddedServer) -> None:
+    """join() is a further session with a study that somebody else created."""
+    hpo = create(num_trials=2)
+    with hpopt.join(hpo.study, url=embedded.url) as other:
+        assert (other.uid, other.spec, other.save_path) == (hpo.uid, hpo.spec, None)
+        assert len(run_all(other)) == 2
+        assert other.trials() == hpo.trials()
+    with pytest.raises(hpopt.UnknownStudy, match="there is no study 'default/nowhere'"):
+        hpopt.join("nowhere", url=embedded.url)
+
+
+# --- results
+
+
+def test_print_results_prints_as_the_original_did(create: Create, capsys: pytest.CaptureFixture[str]) -> None:
+    """A row per scored trial: its number, its values in columns of 20 or more, its best score."""
+    long = "a_name_of_22_character"
+    space = {long: hpopt.search_space("quniform", [0, 10, 5]), "opt": hpopt.search_space("choice", ["sgd", None])}
+    defaults = [{long: 5, "opt": "sgd"}, {long: 10, "opt": None}, {long: 0, "opt": "sgd"}]
+    hpo = create(search_space=space, default_hyper_parameters=defaults, num_trials=3)
+    for score in (0.5, math.nan, -1e-05):
+        config = hpo.get_next_sample() or {}
+        hpopt.report(config, score)
+        hpopt.report(config, score - 1, current_iters=4)
+    hpo.print_results()
+    assert capsys.readouterr().out == (
+        "|  #  | a_name_of_22_character  |        opt          |        score        |\n"
+        "|   1 |                       5 |                 sgd |                 0.5 |\n"
+        "|   2 |                       0 |                 sgd |              -1e-05 |\n"
+    )
+
+
+def test_progress_counts_trials_and_their_iterations(create: Create) -> None:
+    """get_progress() goes from 0 to 1, and a trial under way counts in part."""
+    hpo = create(num_trials=2)
+    assert hpo.get_progress() == 0
+    config = hpo.get_next_sample() or {}
+    assert hpo.get_progress() == 0
+    hpopt.report(config, 0.5)
+    assert hpo.get_progress() == 1 / 8
+    hpopt.finalize_trial(config)
+    assert hpo.get_progress() == 1 / 2
+    run_all(hpo)
+    assert hpo.get_progress() == 1
+
+
+def test_there_is_no_best_config_without_a_score(create: Create) -> None:
+    """get_best_config() is None rather than a guess; waiting for it has an end."""
+    hpo = create(num_trials=1)
+    assert hpo.get_best_config() is None
+    config = hpo.get_next_sample() or {}
+    with pytest.raises(TimeoutError, match=r"timeout=0\.1"):
+        hpo.get_best_config(wait=True, timeout=0.1)
+    hpopt.report(config, math.nan)
+    assert hpo.get_best_config() is None
+    hpopt.report(config, 0.25)
+    assert hpo.get_best_config() == config["params"]
+
+
+def test_trials_are_rows_for_a_table(create: Create) -> None:
+    """trials() tells of every trial what it is, where it stands and when."""
+    hpo = create(num_trials=2)
+    first = hpo.get_next_sample() or {}
+    hpopt.report(first, 0.5)
+    (row,) = hpo.trials()
+    assert (row.id, row.attempt, row.state, row.params, row.score, row.step) == (
+        0,
+        1,
+        "running",
+        first["params"],
+        0.5,
+        1,
+    )
+    assert 0 < row.issued_at <= row.started_at
+    assert row.ended_at == 0
+    train(first)
+    (row,) = hpo.trials()
+    assert (row.state, row.reason, row.step) == ("completed", "all iterations done", 4)
+    assert row.started_at <= row.ended_at
+
+
+def test_results_are_mirrored_into_save_path(create: Create, tmp_path: Path) -> None:
+    """results.json and trials.csv follow the study while it runs, and hold its end after close()."""
+    space = {**SPACE, "opt": hpopt.search_space("choice", ["a,b", 'say "c"'])}
+    hpo = create(search_space=space, num_trials=2)
+
+    def mirrored() -> Config:
+        with contextlib.suppress(FileNotFoundError):
+            found: Config = json.loads((tmp_path / "results.json").read_text())
+            return found
+        return {"trials": []}
+
+    config = hpo.get_next_sample() or {}
+    until(lambda: len(mirrored()["trials"]) == 1, "the trial is in results.json")
+    assert mirrored()["best_config"] is None
+    train(config)
+    run_all(hpo)
+    rows, best = hpo.trials(), hpo.get_best_config()
+    hpo.close()
+    results = mirrored()
+    assert (results["best_config"], results["study"]["num_trials"]) == (best, 2)
+    assert [trial["score"] for trial in results["trials"]] == [row.score for row in rows]
+    with (tmp_path / "trials.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [float(line["score"]) for line in table] == [row.score for row in rows]
+    assert [json.loads(line["params.opt"]) for line in table] == [row.params["opt"] for row in rows]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["results.json", "trials.csv"]
+
+
+# --- the session
+
+
+def test_a_closed_session_says_so(create: Create) -> None:
+    """After close(), which may come twice, every question is answered with what to do instead."""
+    hpo = create()
+    hpo.close()
+    hpo.close()
+    for ask in (hpo.get_next_sample, hpo.get_next_samples, hpo.get_best_config, hpo.trials, hpo.get_progress,
+                hpo.print_results, lambda: hpo.get_best_config(wait=True)):  # fmt: skip
+        with pytest.raises(ValueError, match=r"this HpOpt is closed: call hpopt\.create\(\.\.\., resume=True\)"):
+            ask()
+
+
+def test_leaving_the_with_block_closes(create: Create) -> None:
+    """A session is a context manager, which lets exceptions through; what it trained itself is given back."""
+    hpo = create()
+    config = hpo.get_next_sample() or {}
+    with pytest.raises(ZeroDivisionError), hpo:
+        _ = hpopt.report(config, 0.5) / 0
+    with pytest.raises(ValueError, match="closed"):
+        hpo.trials()
+    assert hpopt.report(config, 0.6) == hpopt.status.STOP
+    with create(resume=True) as again:
+        config = again.get_next_sample() or {}
+        assert (config["trial_id"], config["attempt"]) == (0, 2)
+
+
+def test_a_session_stays_in_its_process(create: Create) -> None:
+    """A session is not pickled; configs are what goes to other processes."""
+    with pytest.raises(TypeError, match="pass configs to other processes"):
+        pickle.dumps(create())
+
+
+def test_one_embedded_server_per_save_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second create() on a save_path in use says who uses it; after close() it is free, with its study in it."""
+    monkeypatch.delenv("HPOPT_URL", raising=False)
+    with hpopt.create(**SMALL, save_path=tmp_path) as hpo:
+        train(hpo.get_next_sample() or {})
+        with pytest.raises(hpopt.SavePathInUse, match=r"which is this process: close\(\) what uses it first"):
+            hpopt.create(**SMALL, save_path=tmp_path)
+        code = "import sys, hpopt; from tests.studies import SMALL; hpopt.create(**SMALL, save_path=sys.argv[1][1:-1])"
+        other = start_python(code, str(tmp_path))
+        assert other.wait() == 1
+        assert f"SavePathInUse: {tmp_path}" in other.output
+        assert str(os.getpid()) in other.output
+    with hpopt.create(**SMALL, save_path=tmp_path, resume=True) as hpo:
+        assert [trial.state for trial in hpo.trials()] == ["completed"]
+
+
+# --- secrets
+
+
+TRAINER = """
+import json, sys
+import hpopt
+
+try:
+    print(hpopt.report(json.loads(sys.argv[1]), 0.5).name)
+except hpopt.HpoptError as error:
+    print(type(error).__name__, error)
+"""
+
+
+def test_credentials_go_nowhere(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A password in the URL is in no config, log, repr, error or file: trainers take it from their environment."""
+    caplog.set_level(logging.DEBUG)
+    secret = tmp_path.name[-12:] + "-s3cr3t"
+    server = Server(tmp_path, requirepass=secret).start()
+    url = f"unix://:{secret}@{server.socket}"
+    coordinator = start_coordinator(url)
+    try:
+        with hpopt.create(**SMALL, url=url, study="hidden", save_path=tmp_path / "results") as hpo:
+            config = hpo.get_next_sample() or {}
+            assert config["hpopt"]["url"] == server.url
+            train(config)  # this process knows the password
+            config = hpo.get_next_sample() or {}
+            without, knowing = (start_python(TRAINER, config, environment=env) for env in ({}, {"HPOPT_URL": url}))
+            assert (without.wait(), knowing.wait(), knowing.output) == (0, 0, "RUNNING")
+            assert "HpoptUnavailable" in without.output
+            assert "check the credentials in HPOPT_URL" in without.output
+            with pytest.raises(hpopt.HpoptUnavailable) as caught:
+                hpopt.create(**SMALL, url=f"unix://:{secret}no@{server.socket}", study="refused", save_path=tmp_path)
+        shown = [repr(hpo), json.dumps(config), caplog.text, without.output, str(caught.value), coordinator.output]
+        shown += [path.read_text() for path in (tmp_path / "results").iterdir()]
+        assert [text for text in shown if secret in text] == []
+    finally:
+        coordinator.kill()
+        server.close()
