@@ -124,7 +124,7 @@ class Service:
                 async for _ in self.store.created():
                     for path in sorted(await self.store.studies() - self.keepers.keys()):
                         self._take(path)
-            except AWAY:
+            except (WrongTypeError, *AWAY):
                 await asyncio.sleep(random.uniform(0.1, 1.0))
 
     def _take(self, path: str) -> None:

@@ -106,14 +106,14 @@ class Store:
 
     async def created(self) -> AsyncIterator[None]:
         """Yields whenever there may be studies to be taken."""
-        last: Any = "$"
         link = Link(self, self._links.make_connection())
         try:
-            while True:
-                reply = await link.call("XREAD", "BLOCK", BLOCK, "STREAMS", names.CREATED, last)
-                if reply:
-                    last = reply[0][1][-1][0]
+            newest = await link.call("XREVRANGE", names.CREATED, "+", "-", "COUNT", 1)
+            last = newest[0][0] if newest else "0"
+            while True:  # the first look comes after `last` is known, so no hint falls between two looks
                 yield
+                reply = await link.call("XREAD", "BLOCK", BLOCK, "STREAMS", names.CREATED, last)
+                last = reply[0][1][-1][0] if reply else last
         finally:
             await link.close()
 

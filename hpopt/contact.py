@@ -44,6 +44,8 @@ class Contact:
         self.adrift = False
         """Training goes on in an outage."""
         self._last: bytes | str = "0"
+        self._heard: Verdict | None = None
+        """The verdict at `_last`: it may answer a later step too, as rank 0 may be ahead."""
         self._arrived = False
 
     @property
@@ -163,7 +165,8 @@ class Contact:
         return self._wait(start, self._accept_start)
 
     def _listen(self, step: int) -> Status:
-        return self._wait(self._query(), lambda verdict: self._accept_report(step, verdict))
+        known = None if self._heard is None else self._accept_report(step, self._heard)
+        return self._wait(self._query(), lambda verdict: self._accept_report(step, verdict)) if known is None else known
 
     def _speak(self, step: int, score: float | None) -> Status:
         """Report, after what was put off."""
@@ -206,12 +209,17 @@ class Contact:
         inquiry = Inquiry(
             keys.inbox, event, self._stream, self._last, tuple(self.unsent), listen_first=query, study=keys.path
         )
+
+        def hear(verdict: Verdict) -> T | None:
+            self._heard = verdict
+            return accept(verdict)
+
         seconds = deadline() if limit is None else limit
         patience = Patience(seconds, seconds, DEADLINE if limit is None else "", out=self.adrift)
         if query and not self.started and distributed.may_be_independent():
             patience.remind, patience.every = _give_up, distributed.INDEPENDENT_AFTER
         try:
-            return self.client.ask(inquiry, accept, patience)
+            return self.client.ask(inquiry, hear, patience)
         except TimeoutError as error:
             raise HpoptUnavailable(f"{self.client.shown}: {error} ({patience.limit})") from None
         finally:

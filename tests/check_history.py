@@ -71,9 +71,12 @@ def stored(server: redis.Redis, path: str) -> Stored:
     return Stored(state["spec"], trials, state["requests"], dead)
 
 
-def violations(journal: Iterable[Entry], study: Stored) -> list[str]:
-    """Everything that is wrong, one sentence each; [] when all is well."""
-    entries = list(journal)
+def violations(journal: Iterable[Entry], study: Stored, killed: frozenset[str] = frozenset()) -> list[str]:
+    """Everything that is wrong, one sentence each; [] when all is well.
+
+    What was handed to the sessions that were `killed`, and not begun, may be handed out again as it is.
+    """
+    entries = _without_the_unbegun(list(journal), killed)
     reports = [entry for entry in entries if entry["op"] == "report"]
     found = [f"{entry['op']} raised {entry['error']}" for entry in entries if entry["phase"] == "raised"]
     found += _trials(study)
@@ -82,6 +85,15 @@ def violations(journal: Iterable[Entry], study: Stored) -> list[str]:
     found += _verdicts([entry for entry in reports if entry["phase"] == "done"], study)
     found += _best([entry for entry in entries if entry["op"] == "best" and entry["phase"] == "done"], study)
     return found
+
+
+def _without_the_unbegun(entries: list[Entry], killed: frozenset[str]) -> list[Entry]:
+    begun = {(entry["session"], entry["trial"]) for entry in entries if entry["op"] == "report"}
+    return [
+        entry
+        for entry in entries
+        if entry["op"] != "ask" or entry["session"] not in killed or (entry["session"], entry.get("trial")) in begun
+    ]
 
 
 def _trials(study: Stored) -> list[str]:

@@ -61,10 +61,11 @@ def snapshot(study: Study) -> Any:
         return None
     trials, scheduler = study.trials, study.attempts.scheduler
     records = [unpacked(trial.to_wire()) for trial in trials]
-    seen = [getattr(scheduler, name, {}) for name in ("progress", "curves")]
-    means = {step: means for step, means in getattr(scheduler, "by_step", {}).items() if means}
+    curves = {number: curve for number, curve in getattr(scheduler, "curves", {}).items() if curve.means}
+    means = {step: sorted(means) for step, means in getattr(scheduler, "by_step", {}).items() if means}
+    rungs = getattr(scheduler, "rungs", None), getattr(scheduler, "progress", None)
     indexes = sorted(trials.pending), trials.ended, trials._handed, list(study.desk.requests.items())
-    return study.uid, unpacked(study.to_wire()), records, indexes, seen, means, getattr(scheduler, "rungs", None)
+    return study.uid, unpacked(study.to_wire()), records, indexes, curves, means, rungs
 
 
 def unpacked(wire: Any) -> Any:

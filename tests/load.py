@@ -11,6 +11,7 @@ import functools
 import json
 import math
 import queue
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 
 import hpopt
 from tests.journal import Journal
+from tests.server import ROOT, Program
 
 
 class Operator:
@@ -84,6 +86,14 @@ def score_of(params: Mapping[str, Any], trial: int, step: int) -> float | None:
 
 def _identity(config: Mapping[str, Any] | None) -> dict[str, Any]:
     return {"trial": config and config["trial_id"], "attempt": config and config["attempt"]}
+
+
+def start_load(url: str, journal: Path, trainers: int, study: Mapping[str, Any], **environment: str) -> Program:
+    """Start such a process."""
+    command = [sys.executable, "-P", "-m", "tests.load", "--url", url, "--journal", str(journal)]
+    journal.touch()
+    arguments = ["--trainers", str(trainers), json.dumps(study)]
+    return Program([*command, *arguments], environment={"PYTHONPATH": str(ROOT), **environment})
 
 
 def main() -> None:

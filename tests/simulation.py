@@ -56,7 +56,8 @@ def quick_suggest(request: SuggestRequest) -> list[dict[str, Any]]:
     taken = {space.key(each.params) for each in request.observations} | {space.key(each) for each in request.pending}
     found = []
     for ordinal in range(request.ordinal, request.ordinal + request.count):
-        for params in _candidates(space, Random(f"{request.spec.seed}/{ordinal}")):
+        defaults = request.spec.default_hyper_parameters[ordinal : ordinal + 1]
+        for params in (*defaults, *_candidates(space, Random(f"{request.spec.seed}/{ordinal}"))):
             if space.key(params) not in taken:
                 taken.add(space.key(params))
                 found.append(params)

@@ -1,11 +1,9 @@
 """Whole studies while coordinators and servers are killed at the worst moments, judged by tests/check_history.py."""
 
 import itertools
-import json
 import math
 import shutil
 import statistics
-import sys
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -17,6 +15,7 @@ import pytest
 
 from tests import check_history
 from tests.journal import Entry, read
+from tests.load import start_load
 from tests.server import DEADLINE, ROOT, SHORT, Program, Server, start_coordinator
 
 FAULTY = "tests.faulty_coordinator"
@@ -81,9 +80,8 @@ class Chaos:
     def load(self, trainers: int, **study: Any) -> Program:
         """Start an operator with its trainers."""
         journal = self.folder / f"journal{len(self._loads)}"
-        command = [sys.executable, "-P", "-m", "tests.load", "--url", self.server.url, "--journal", str(journal)]
-        environment = {"PYTHONPATH": str(ROOT), "HPOPT_REPORT_DEADLINE": str(PATIENCE)}
-        program = Program([*command, "--trainers", str(trainers), json.dumps({**STUDY, **study})], "", environment)
+        deadline = {"HPOPT_REPORT_DEADLINE": str(PATIENCE)}
+        program = start_load(self.server.url, journal, trainers, {**STUDY, **study}, **deadline)
         self._loads.append((program, journal))
         return program
 

@@ -5,6 +5,7 @@ import math
 import os
 import pickle
 import signal
+import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 import hpopt
+from hpopt.client import RESEND
 from hpopt.core import keys
 from hpopt.embedded import EmbeddedServer
 from tests.conftest import Create
@@ -72,10 +74,7 @@ def test_the_first_five_come_at_once_and_the_sixth_waits(create: Create) -> None
     with ThreadPoolExecutor() as operator:
         for config in configs:
             with pytest.raises(TimeoutError, match=r"under way are the trials .*4 \(issued\)"):
-                operator.submit(hpo.get_next_sample, timeout=0.2).result()
-            sixth = operator.submit(hpo.get_next_sample, timeout=0.2)
-            with pytest.raises(TimeoutError):
-                sixth.result()
+                operator.submit(hpo.get_next_sample, timeout=0.1).result()
             train(config)
         sixth = operator.submit(hpo.get_next_sample, timeout=10)
         assert (sixth.result() or {})["trial_id"] == 5
@@ -197,6 +196,18 @@ def test_a_study_that_shrank_its_batches_is_resumed_with_the_space_it_was_create
         assert all(config["bs"] < 128 for config in configs)
 
 
+def test_a_finished_study_is_resumed_with_nothing_left_to_do(create: Create) -> None:
+    """After the last trial, resume=True gives its results again, and a larger num_trials goes on."""
+    with create() as hpo:
+        run_all(hpo)
+        trials, best = hpo.trials(), hpo.get_best_config()
+    with create(resume=True) as hpo:
+        assert hpo.get_next_sample() is None
+        assert (hpo.trials(), hpo.get_best_config(wait=True), hpo.get_progress()) == (trials, best, 1)
+    with create(resume=True, num_trials=7) as hpo:
+        assert [config["trial_id"] for config in run_all(hpo)] == [6]
+
+
 def test_a_resumed_study_still_minimizes(create: Create) -> None:
     """With mode="min", what was learned before the resumption leads to better trials after it."""
 
@@ -290,6 +301,15 @@ def test_four_ranks_are_one_trainer(create: Create) -> None:
     assert [rank.wait() for rank in ranks] == [0] * 4, ranks[0].output
     assert {tuple(rank.lines) for rank in ranks} == {("RUNNING", "RUNNING", "RUNNING", "STOP")}
     assert [point.score for point in curve(hpo, 0)] == [0, 1, 2, 3]
+
+
+def test_a_rank_that_is_behind_is_not_kept_waiting(create: Create) -> None:
+    """What rank 0 was answered long ago answers a slower rank at once, each epoch by itself."""
+    config = create(num_trials=1).get_next_sample() or {}
+    train(config)
+    started = time.monotonic()
+    assert run_python(TRAINER, config, environment={"RANK": "1"}) == ["RUNNING", "RUNNING", "RUNNING", "STOP"]
+    assert time.monotonic() - started < RESEND
 
 
 def in_threads(arguments: Config) -> list[list[str]]:

@@ -114,11 +114,11 @@ def test_a_loop_that_never_trains_is_paused(create: Create) -> None:
     assert states(hpo) == ["failed"] * 3
 
 
-def test_ranks_of_failure_are_counted_anew_after_a_report(create: Create) -> None:
+def test_failures_are_counted_anew_after_a_report(create: Create) -> None:
     """Only failures in a row pause a study: a trial that reports in between starts the count again."""
     hpo = create(num_trials=8, num_init_trials=1)
-    loop(hpo, lambda config: train(config) if config["trial_id"] % 3 == 2 else None)
-    assert states(hpo) == ["failed", "failed", "completed"] * 2 + ["failed", "failed"]
+    loop(hpo, lambda config: None if config["trial_id"] % 3 else train(config))
+    assert states(hpo) == ["completed", "failed", "failed"] * 2 + ["completed", "failed"]
 
 
 def test_waiting_for_the_best_ends_what_was_left_behind(create: Create) -> None:
@@ -130,34 +130,53 @@ def test_waiting_for_the_best_ends_what_was_left_behind(create: Create) -> None:
     assert states(hpo) == ["stopped"]
 
 
+def test_what_was_left_behind_between_two_tries_of_a_request_is_ended(create: Create) -> None:
+    """A request that ran into its timeout ends, when it is repeated, what its thread has left behind since."""
+    hpo = create(num_trials=2, num_init_trials=1)
+    config = hpo.get_next_sample() or {}
+    with pytest.raises(TimeoutError):
+        hpo.get_next_sample(timeout=0.2)
+    hpopt.report(config, 0.5)
+    assert loop(hpo, train) == [(1, 1)]
+    assert states(hpo) == ["stopped", "completed"]
+
+
 def test_a_thread_may_train_several_trials_in_turn(create: Create) -> None:
-    """As long as a worker is free, asking for one more sample ends none of the trials under way."""
+    """As long as a worker is free and a trial is left, asking for it ends none of the trials under way."""
     hpo = create(num_trials=9, num_workers=3, num_init_trials=3)
     active = hpo.get_next_samples()
-    ended = 0
     while active:
         for config in list(active):
             if hpopt.report(config, accuracy(config, 1)) == STOP:
                 active.remove(config)
-                ended += 1
-                active += hpo.get_next_samples() if ended < 9 else []
+                active += hpo.get_next_samples() if len(hpo.trials()) < 9 else []
     assert states(hpo) == ["completed"] * 9
+
+
+@pytest.mark.parametrize(("name", "attempts"), [(None, 2), ("bs", 6)])
+def test_a_trial_that_never_fits_into_memory_ends(create: Create, name: str | None, attempts: int) -> None:
+    """Out of memory again and again: the batch is halved until there is no smaller one, and the study still ends."""
+    hpo = create(num_trials=4, batch_size_name=name, default_hyper_parameters={"lr": 0.01, "bs": 256})
+    handed = loop(hpo, hpopt.reportOOM)
+    assert [trial for trial, _ in handed].count(0) == attempts
+    assert len(handed) <= 4 * attempts
+    assert states(hpo) == ["failed"] * 4
+    assert hpo.trials()[0].params["bs"] == (256 if name is None else 8)
 
 
 # --- operators that do not train
 
 
 def test_a_pure_operator_ends_nothing_by_waiting(create: Create) -> None:
-    """What an operator launched elsewhere is not finalized by its waiting, not even after it has ended a crashed job."""
+    """What an operator launched elsewhere is not finalized by its waiting, not even after it has ended one itself."""
     hpo = create(num_trials=3, num_workers=2, num_init_trials=1)
     one, two = hpo.get_next_sample() or {}, hpo.get_next_sample() or {}
     hpopt.finalize_trial(one, crashed=True)  # its job crashed before it began
     again = hpo.get_next_sample() or {}
     assert (again["trial_id"], again["attempt"]) == (0, 2)
-    run_python(REPORT_SOME, two, 1)
-    with pytest.raises(TimeoutError, match=r"0 \(issued\), 1 \(running\)"):
+    with pytest.raises(TimeoutError, match=r"0 \(issued\), 1 \(issued\)"):
         hpo.get_next_sample(timeout=0.5)
-    assert [run_python(TRAINER, again)[-1], train(two)[-1]] == ["STOP", STOP]
+    assert [run_python(TRAINER, config)[-1] for config in (again, two)] == ["STOP"] * 2
     assert run_python(TRAINER, hpo.get_next_sample(timeout=15))[-1] == "STOP"
     assert hpo.get_next_sample() is None
     assert [(trial.state, trial.attempt) for trial in hpo.trials()] == [("completed", n) for n in (2, 1, 1)]
@@ -262,9 +281,12 @@ def test_an_interrupted_with_block_gives_its_trial_back(create: Create) -> None:
     """In `with hpopt.trial(config)` Ctrl-C releases the trial, and an exception fails it with the score it has."""
     hpo = create(num_trials=2)
     config = hpo.get_next_sample() or {}
+
+    def interrupt(status: hpopt.Status) -> None:
+        raise KeyboardInterrupt(status)
+
     with pytest.raises(KeyboardInterrupt), hpopt.trial(config) as trial:
-        trial.report(0.5)
-        raise KeyboardInterrupt
+        interrupt(trial.report(0.5))
     again = hpo.get_next_sample() or {}
     assert (again["trial_id"], again["attempt"]) == (0, 2)
     with pytest.raises(ZeroDivisionError), hpopt.trial(again) as trial:
@@ -330,6 +352,7 @@ def test_every_kind_of_number_is_a_score(create: Create) -> None:
         (lambda config: config["hpopt"].update(study="nowhere"), hpopt.UnknownStudy, "'default/nowhere'"),
         (lambda config: config["hpopt"].update(url=None), ValueError, "HPOPT_URL"),
     ],
+    ids=["identity", "uid", "trial", "attempt", "version", "study", "url"],
 )
 def test_a_damaged_config_says_what_is_wrong(
     create: Create,
@@ -342,9 +365,8 @@ def test_a_damaged_config_says_what_is_wrong(
     monkeypatch.delenv("HPOPT_URL", raising=False)
     config = create().get_next_sample() or {}
     damage(config)
-    for call in (hpopt.finalize_trial, hpopt.reportOOM, lambda config: hpopt.report(config, 0.5)):
-        with pytest.raises(error, match=message):
-            call(config)
+    with pytest.raises(error, match=message):
+        hpopt.report(config, 0.5)
 
 
 def test_trainers_may_change_everything_but_the_identity(create: Create) -> None:

@@ -135,7 +135,7 @@ def test_messages_name_the_value_and_the_remedy() -> None:
         validated(StudySpec(**GOOD, reduction_factor=1))
     with pytest.raises(TypeError, match=r"^num_trials=5\.0: pass an int, not float$"):
         validated(StudySpec(**GOOD, num_trials=5.0))  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="use one of 'lr', 'bs'$"):
+    with pytest.raises(ValueError, match=r"use one of 'lr', 'bs'$"):
         validated(StudySpec(**GOOD, batch_size_name="batch"))
 
 
@@ -208,9 +208,7 @@ def test_not_changed_when_resuming(name: str) -> None:
 
 def test_all_differences_are_named_at_once() -> None:
     """Nobody has to resume again and again to find out what differs."""
-    with pytest.raises(
-        ValueError, match="metric was 'mAP' and is now 'loss'; mode was 'max' and is now 'min'|mode.*metric"
-    ):
+    with pytest.raises(ValueError, match="mode was 'max' and is now 'min'; metric was 'mAP' and is now 'loss'"):
         resumed(RESOLVED, replace(RESOLVED, metric="loss", mode="min"))
 
 
@@ -252,7 +250,8 @@ def test_the_same_space_written_otherwise(same: Space) -> None:
 )
 def test_none_keeps_the_stored_value(name: str) -> None:
     """None for what a new study would derive keeps what the study has."""
-    assert inherited(RESOLVED, replace(RESOLVED, **{name: None})) == RESOLVED
+    changes: dict[str, Any] = {name: None}
+    assert inherited(RESOLVED, replace(RESOLVED, **changes)) == RESOLVED
 
 
 def test_none_is_a_launch_timeout() -> None:

@@ -39,8 +39,8 @@ class Attempts:
 
     def restore(self, trial: Trial, points: Any) -> None:
         """Take in a committed trial with its curve."""
-        for point in replay(trial, points, self.spec.sign):
-            self.scheduler.observe(trial, point.step, self._goodness(point.score))
+        counted = replay(trial, points, self.spec.sign)
+        self.scheduler.recall(trial, ((point.step, self._goodness(point.score)) for point in counted))
         self.trials.add(trial)
 
     # --- what trainers say

@@ -7,7 +7,7 @@ from typing import Any
 from hpopt.core.messages import Ask, Nothing, Sample, Suggested, SuggestRequest
 from hpopt.core.schedulers.asha import bracket_of
 from hpopt.core.spec import StudySpec
-from hpopt.core.trial import ENDED, Trial, TrialState
+from hpopt.core.trial import Trial, TrialState
 from hpopt.core.trials import Trials
 
 PREPARE_AT_MOST = 8
@@ -84,8 +84,7 @@ class HandOut:
             return None  # it would be stale by the time it may be handed out
         if len(self.ready) >= depth and (self.basis == self.trials.ended or not self.models(created)):
             return None
-        pending = tuple(trial.params for trial in self.trials if trial.state not in ENDED)
-        return SuggestRequest(self.spec, created, depth, self.trials.observations(), pending)
+        return SuggestRequest(self.spec, created, depth, self.trials.observations(), self.trials.taken())
 
     def seen(self, session: str) -> None:
         """The session has just spoken, so it is there."""

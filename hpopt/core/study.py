@@ -193,14 +193,14 @@ class Study:
         key = (event.session, event.n)
         if trial is not None:
             turn.add(Replied(event.session, sample(event.n, trial)))
-        elif key not in self.desk.requests:
+            return
+        if key not in self.desk.requests:
             self.desk.requests[key] = dataclasses.replace(event, yields=())
+            turn.add(StudyChanged())
             self._serve(turn)
-            for left_behind in event.yields:
-                if key in self.desk.requests and (self.desk.full or event.mode == "end"):
-                    self._yield(*left_behind, turn)
-            if key in self.desk.requests:
-                turn.add(StudyChanged())
+        for left_behind in event.yields:  # of a repeated request too: its thread may have trained in between
+            if key in self.desk.requests and (self.desk.full or event.mode == "end"):
+                self._yield(*left_behind, turn)
 
     def _yield(self, trial_id: int, attempt: int, life: str, turn: Turn) -> None:
         """A request would have to wait for a trial that the asking thread has left behind: end it."""

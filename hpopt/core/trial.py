@@ -121,11 +121,11 @@ class Trial:
 
     @classmethod
     def from_wire(cls, wire: list[Any]) -> Self:
-        """The record that `to_wire` was called on; values beyond the known fields are ignored."""
+        """The record that `to_wire` was called on; unknown values at its end are ignored, missing ones get defaults."""
         values = dict(zip(_FIELDS, wire, strict=False))
         values["state"] = TrialState(values["state"])
-        values["refused"] = tuple(values["refused"])
-        if values["challenger"] is not None:
+        values["refused"] = tuple(values.get("refused", ()))
+        if values.get("challenger") is not None:
             life, restart, since = values["challenger"]
             values["challenger"] = (life, restart, since)
         return cls(**values)

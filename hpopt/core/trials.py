@@ -1,7 +1,9 @@
 """All trials of a study, with what must be found without looking at each of them."""
 
 import heapq
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from hpopt.core.curve import Point
 from hpopt.core.messages import Observation
@@ -17,7 +19,9 @@ class Trials:
         self._trials: list[Trial] = []
         self._reissuable: list[int] = []  # a heap; an id may be stale, its state tells
         self.pending: set[int] = set()
-        self.ended = 0
+        self._open: set[int] = set()
+        self._ended: list[int] = []  # rising, as are the observations beside them
+        self._observations: list[Observation] = []
         self._handed: dict[tuple[str, int], int] = {}
 
     def __len__(self) -> int:
@@ -25,6 +29,11 @@ class Trials:
 
     def __iter__(self) -> Iterator[Trial]:
         return iter(self._trials)
+
+    @property
+    def ended(self) -> int:
+        """How many trials have ended."""
+        return len(self._ended)
 
     def get(self, trial_id: int) -> Trial | None:
         """The trial of this id, None if there is none."""
@@ -85,20 +94,26 @@ class Trials:
         return [self._trials[i] for i in sorted(self.pending)]
 
     def observations(self) -> tuple[Observation, ...]:
-        """What a sampler may learn from: every trial that has ended."""
-        return tuple(
-            Observation(trial.params, trial.best_score, trial.seen_step, trial.state is TrialState.COMPLETED)
-            for trial in self._trials
-            if trial.state in ENDED
-        )
+        """What a sampler may learn from: every trial that has ended, by id."""
+        return tuple(self._observations)
+
+    def taken(self) -> tuple[dict[str, Any], ...]:
+        """The params of every trial that has not ended, by id."""
+        return tuple(self._trials[i].params for i in sorted(self._open))
 
     def _index(self, trial: Trial) -> None:
+        if trial.state in ENDED:
+            self._open.discard(trial.id)
+            place = bisect_left(self._ended, trial.id)
+            self._ended.insert(place, trial.id)
+            complete = trial.state is TrialState.COMPLETED
+            self._observations.insert(place, Observation(trial.params, trial.best_score, trial.seen_step, complete))
+            return
+        self._open.add(trial.id)
         if trial.state in PENDING:
             self.pending.add(trial.id)
-        elif trial.state in REISSUABLE:
-            heapq.heappush(self._reissuable, trial.id)
         else:
-            self.ended += 1
+            heapq.heappush(self._reissuable, trial.id)
 
 
 def replay(trial: Trial, points: Iterable[Point], sign: float) -> list[Point]:

@@ -5,6 +5,7 @@ and promoting, a trial that is not among the best of its rung when it arrives is
 """
 
 from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from random import Random
 from typing import Self
@@ -74,6 +75,11 @@ class Asha:
             if value is not None:
                 insort(rungs[rung], value)
         return self._judge(rungs[passed[-1]], levels[passed[-1]], progress.recorded[-1]) if passed else None
+
+    def recall(self, trial: Trial, scores: Iterable[tuple[int, float]]) -> None:
+        """See Scheduler."""
+        for step, goodness in scores:
+            self.observe(trial, step, goodness)
 
     def forget(self, trial: Trial) -> None:
         """See Scheduler."""

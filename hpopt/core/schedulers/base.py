@@ -1,5 +1,6 @@
 """What every early-stopping rule is: it hears each score once and says why a trial should stop, if it should."""
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from hpopt.core.spec import StudySpec
@@ -10,11 +11,15 @@ class Scheduler(Protocol):
     """A rule that decides from the scores of all trials, as they come, which of them stop.
 
     It sees "goodness": the score times `spec.sign`, so that larger is always better; an invalid score is -inf.
-    Feeding it the same scores in the same order gives the same answers, which is how it is rebuilt after a restart.
+    What it answers follows from the scores it has seen, not from their order over trials: so it can be rebuilt after a
+    restart, trial by trial.
     """
 
     def observe(self, trial: Trial, step: int, goodness: float) -> str | None:
         """Take in the trial's next step; the reason to stop it, or None. Steps of one trial arrive in rising order."""
+
+    def recall(self, trial: Trial, scores: Iterable[tuple[int, float]]) -> None:
+        """Take in (step, goodness) of a trial again, as `observe` did before a restart, without deciding anything."""
 
     def forget(self, trial: Trial) -> None:
         """Drop all that was observed of a trial, whose next attempt begins anew with other params."""
@@ -25,6 +30,9 @@ class NoStopping:
 
     def observe(self, trial: Trial, step: int, goodness: float) -> str | None:
         """No reason, ever."""
+
+    def recall(self, trial: Trial, scores: Iterable[tuple[int, float]]) -> None:
+        """Nothing is kept."""
 
     def forget(self, trial: Trial) -> None:
         """Nothing is kept, so nothing is dropped."""

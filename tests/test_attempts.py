@@ -1,0 +1,662 @@
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from hpopt.core.messages import Finalize, Nothing, OutOfMemory, Query, Refusal, Release, Report, Sample, Start, Verdict
+from hpopt.core.space import SearchSpace, Space
+from hpopt.core.trial import Trial, TrialState
+from hpopt.core.trials import incumbent
+from hpopt.status import Status
+from tests.committed import snapshot
+from tests.simulation import Simulation
+
+S = TrialState
+SIZES = Space({"lr": SearchSpace("uniform", [0, 1]), "bs": SearchSpace("choice", [8, 16, 32, 64])})
+LARGEST = {"lr": 0.5, "bs": 64}
+
+
+def begun(**spec: Any) -> tuple[Simulation, Sample]:
+    """A study with its first trial handed out."""
+    sim = Simulation()
+    sim.create(**{"num_workers": 1, "num_init_trials": 1, **spec})
+    return sim, sim.sample()
+
+
+def state(sim: Simulation, to: Sample) -> TrialState:
+    """The trial's state."""
+    return trial_of(sim, to).state
+
+
+def trial_of(sim: Simulation, to: Sample) -> Trial:
+    """The trial's record."""
+    return sim.study.trials.since(to.trial)[0]
+
+
+# --- every event in every state
+
+
+def released(sim: Simulation, to: Sample) -> None:
+    """WAITING, for good."""
+    sim.report(to, 0.5)
+    sim.release(to)
+
+
+def overdue(sim: Simulation, _to: Sample) -> None:
+    """WAITING, but welcome to come back."""
+    sim.tick(30.0)
+
+
+def lost(sim: Simulation, to: Sample) -> None:
+    """LOST, with a score."""
+    sim.report(to, 0.5)
+    sim.lose(to)
+
+
+def completed(sim: Simulation, to: Sample) -> None:
+    """COMPLETED."""
+    for _ in range(4):
+        sim.report(to, 0.5)
+
+
+def finalized(sim: Simulation, to: Sample) -> None:
+    """STOPPED."""
+    sim.report(to, 0.5)
+    sim.finalize(to)
+
+
+def crashed(sim: Simulation, to: Sample) -> None:
+    """FAILED."""
+    sim.report(to, 0.5)
+    sim.finalize(to, crashed=True)
+
+
+STATES: dict[str, tuple[Callable[[Simulation, Sample], Any], TrialState]] = {
+    "issued": (lambda _sim, _to: None, S.ISSUED),
+    "running without a score": (Simulation.start, S.RUNNING),
+    "running": (lambda sim, to: sim.report(to, 0.5), S.RUNNING),
+    "released": (released, S.WAITING),
+    "overdue": (overdue, S.WAITING),
+    "out of memory": (Simulation.out_of_memory, S.OUT_OF_MEMORY),
+    "lost": (lost, S.LOST),
+    "completed": (completed, S.COMPLETED),
+    "stopped": (finalized, S.STOPPED),
+    "failed": (crashed, S.FAILED),
+}
+EVENTS: dict[str, Callable[[Simulation, Sample], Any]] = {
+    "start": Simulation.start,
+    "second start": lambda sim, to: sim.start(to, "b"),
+    "report": lambda sim, to: sim.send(Report(sim.study.uid, to.trial, to.attempt, "a", 3, 0.25)),
+    "out of memory": Simulation.out_of_memory,
+    "finalize": Simulation.finalize,
+    "crash": lambda sim, to: sim.finalize(to, crashed=True),
+    "release": Simulation.release,
+    "query": Simulation.query,
+    "lost": Simulation.lose,
+}
+ORDER = tuple(EVENTS)
+OUTCOMES = {
+    # start, second start, report, out of memory, finalize, crash, release, query, lost
+    "issued": (S.RUNNING, S.RUNNING, S.RUNNING, S.OUT_OF_MEMORY, S.WAITING, S.WAITING, S.WAITING, S.ISSUED, S.ISSUED),
+    "running without a score": (
+        S.RUNNING, S.RUNNING, S.RUNNING, S.OUT_OF_MEMORY, S.WAITING, S.WAITING, S.WAITING, S.RUNNING, S.LOST,
+    ),
+    "running": (S.RUNNING, S.RUNNING, S.RUNNING, S.OUT_OF_MEMORY, S.STOPPED, S.FAILED, S.WAITING, S.RUNNING, S.LOST),
+    "released": (S.WAITING,) * 9,
+    "overdue": (
+        S.RUNNING, S.RUNNING, S.RUNNING, S.OUT_OF_MEMORY, S.WAITING, S.WAITING, S.WAITING, S.WAITING, S.WAITING,
+    ),
+    "out of memory": (S.OUT_OF_MEMORY,) * 9,
+    "lost": (S.RUNNING, S.RUNNING, S.RUNNING, S.OUT_OF_MEMORY, S.STOPPED, S.FAILED, S.WAITING, S.LOST, S.LOST),
+    "completed": (S.COMPLETED,) * 9,
+    "stopped": (S.STOPPED,) * 9,
+    "failed": (S.FAILED,) * 9,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("before", "event"), list(itertools.product(STATES, EVENTS)))
+def test_every_event_in_every_state(before: str, event: str) -> None:
+    """The outcome is that of the table, also after a restart; a repeat changes nothing."""
+    sim, to = begun(launch_timeout=30.0)
+    reach, reached = STATES[before]
+    reach(sim, to)
+    assert state(sim, to) is reached
+    sim.crash()
+    EVENTS[event](sim, to)
+    assert state(sim, to) is OUTCOMES[before][ORDER.index(event)]
+    after = snapshot(sim.study)
+    EVENTS[event](sim, to)
+    assert snapshot(sim.study) == after
+
+
+# --- reports
+
+
+def test_reports_go_on_to_the_last_iteration() -> None:
+    """RUNNING until the last iteration, which is answered with STOP; finalizing afterwards changes nothing."""
+    sim, to = begun()
+    assert [sim.report(to, score) for score in (0.1, 0.9, 0.5, 0.3)] == [Status.RUNNING] * 3 + [Status.STOP]
+    before = snapshot(sim.study)
+    sim.finalize(to, crashed=True)
+    assert snapshot(sim.study) == before
+    trial = trial_of(sim, to)
+    assert (trial.state, trial.best_score, trial.best_step, trial.last_step) == (S.COMPLETED, 0.9, 2, 4)
+
+
+def test_the_same_step_twice() -> None:
+    """The first score of a step counts; the second is answered as the first was."""
+    sim, to = begun()
+    assert sim.report(to, 0.5) is Status.RUNNING
+    before = snapshot(sim.study)
+    assert sim.report(to, 0.9, step=1) is Status.RUNNING
+    assert snapshot(sim.study) == before
+
+
+def test_a_lower_step_is_a_repeat() -> None:
+    """What arrives late, behind a later step, changes nothing."""
+    sim, to = begun()
+    sim.report(to, 0.5, step=3)
+    before = snapshot(sim.study)
+    assert sim.report(to, 0.9, step=2) is Status.RUNNING
+    assert snapshot(sim.study) == before
+
+
+def test_steps_may_be_left_out() -> None:
+    """A report may jump ahead; the steps between have no score."""
+    sim, to = begun()
+    assert sim.report(to, 0.5, step=3) is Status.RUNNING
+    assert (trial_of(sim, to).last_step, trial_of(sim, to).best_step) == (3, 3)
+
+
+def test_a_step_beyond_the_last_is_the_last() -> None:
+    """Who reports more iterations than there are is at the end, and hears so."""
+    sim, to = begun()
+    assert sim.report(to, 0.5, step=99) is Status.STOP
+    assert (state(sim, to), trial_of(sim, to).last_step) == (S.COMPLETED, 4)
+
+
+@pytest.mark.parametrize("step", [0, -1])
+def test_there_is_no_step_below_one(step: int) -> None:
+    """Such a report adds nothing."""
+    sim, to = begun()
+    sim.start(to)
+    sim.send(Report("u1", 0, 1, "a", step, 0.5))
+    assert trial_of(sim, to).best_score is None
+
+
+@pytest.mark.parametrize("reach", [completed, finalized, crashed, released], ids=lambda reach: reach.__name__)
+def test_reports_after_the_end(reach: Callable[[Simulation, Sample], None]) -> None:
+    """They are answered with STOP and do not count, so that the best score is that of the accepted ones."""
+    sim, to = begun()
+    reach(sim, to)
+    before = snapshot(sim.study)
+    assert sim.report(to, 9.0) is Status.STOP
+    assert sim.report(to, 9.0) is Status.STOP
+    assert snapshot(sim.study) == before
+
+
+@pytest.mark.parametrize(("trial", "attempt"), [(5, 1), (-1, 1), (0, 2)])
+@pytest.mark.parametrize("kind", [Start, Report, OutOfMemory, Finalize, Release, Query], ids=lambda kind: kind.__name__)
+def test_unknown_trials_are_to_stop(kind: Any, trial: int, attempt: int) -> None:
+    """Whoever trains what was never handed out hears STOP; nothing is created."""
+    sim, _ = begun()
+    before = snapshot(sim.study)
+    more: dict[Any, tuple[Any, ...]] = {Start: ("a",), Report: ("a", 1, 0.5)}
+    sim.send(kind("u1", trial, attempt, *more.get(kind, ())))
+    verdict = sim.verdict(trial)
+    assert verdict is not None
+    assert (verdict.attempt, verdict.stop_step, verdict.reason) == (attempt, 0, "unknown trial")
+    assert snapshot(sim.study) == before
+
+
+def test_a_query_gets_the_newest_verdict() -> None:
+    """A reader that comes late is told what all others were told."""
+    sim, to = begun()
+    sim.report(to, 0.5)
+    verdict = sim.verdict(0)
+    sim.committed.verdicts.clear()
+    assert sim.query(to) == verdict
+    assert verdict == Verdict(1, "a", 0, 1)
+
+
+# --- scores that are none
+
+
+def test_three_invalid_scores_in_a_row_stop_a_trial() -> None:
+    """NaN is a step without a score; the third in a row is answered with STOP."""
+    sim, to = begun(max_iterations=9)
+    scores = [None, None, 0.5, None, None, None]
+    assert [sim.report(to, score) for score in scores] == [Status.RUNNING] * 5 + [Status.STOP]
+    trial = trial_of(sim, to)
+    assert (trial.state, trial.best_score, trial.reason) == (S.STOPPED, 0.5, "3 scores in a row were not finite")
+
+
+def test_invalid_scores_are_counted_across_a_restart() -> None:
+    """A coordinator that takes over knows how many there were."""
+    sim, to = begun(max_iterations=9)
+    sim.report(to, None)
+    sim.crash()
+    sim.report(to, None)
+    sim.crash()
+    assert sim.report(to, None) is Status.STOP
+
+
+def test_a_trial_with_invalid_scores_only_is_never_best() -> None:
+    """It has no score at all, and is no incumbent."""
+    sim, to = begun(num_trials=2)
+    for _ in range(3):
+        sim.report(to, None)
+    assert incumbent(sim.study.trials, sim.study.spec) is None
+    sim.report(sim.sample(), -1e308)
+    best = incumbent(sim.study.trials, sim.study.spec)
+    assert best is not None
+    assert best.id == 1
+
+
+# --- crashes
+
+
+def test_a_crash_without_a_score_is_tried_once_more() -> None:
+    """The same params as the next attempt; after the second crash the trial has failed."""
+    sim, to = begun()
+    sim.finalize(to, crashed=True)
+    again = sim.sample()
+    assert (again.trial, again.attempt, again.params) == (0, 2, to.params)
+    sim.start(again)
+    sim.finalize(again, crashed=True)
+    assert state(sim, to) is S.FAILED
+    assert sim.sample().trial == 1
+
+
+@pytest.mark.parametrize(("crash", "expected"), [(False, S.STOPPED), (True, S.FAILED)])
+def test_an_end_with_a_score(crash: bool, expected: TrialState) -> None:
+    """Finalized, the trial is STOPPED; crashed, it is FAILED but keeps its score."""
+    sim, to = begun()
+    sim.report(to, 0.5)
+    sim.finalize(to, crashed=crash)
+    assert (state(sim, to), trial_of(sim, to).best_score) == (expected, 0.5)
+    assert sim.report(to, 0.9) is Status.STOP
+
+
+def fail(sim: Simulation) -> None:
+    """One trial crashes as often as it can."""
+    for _ in range(2):
+        sim.finalize(sim.sample(), crashed=True)
+
+
+def test_three_early_failures_pause_the_study() -> None:
+    """Requests are refused with the reason, instead of burning all trials; resuming goes on."""
+    sim = Simulation()
+    sim.create(num_trials=9)
+    for _ in range(3):
+        fail(sim)
+    refusal = sim.ask()
+    assert isinstance(refusal, Refusal)
+    assert refusal.code == "paused"
+    assert refusal.message.startswith("3 trials in a row failed before their first report; the last one: ")
+    sim.crash()
+    assert sim.ask() == Refusal(sim.requests["op"], "paused", refusal.message)
+    sim.create("next", resume=True, num_trials=9)
+    assert sim.sample("next").trial == 3
+    sim.finalize(Sample(0, 3, 1, 0, {}), crashed=True)
+    assert sim.sample("next").attempt == 2
+
+
+def test_open_requests_hear_of_the_pause() -> None:
+    """Who waits is refused too, and nothing more is asked of the sampler."""
+    sim = Simulation(prompt=False)
+    sim.create(num_trials=9)
+    sim.suggest()
+    for _ in range(2):
+        fail(sim)
+        sim.suggest()
+    sim.finalize(sim.sample(), crashed=True)
+    last = sim.sample()
+    sim.ask("waits", "end")
+    sim.finalize(last, crashed=True)
+    answer = sim.answer("waits", 0)
+    assert isinstance(answer, Refusal)
+    assert sim.study.wanted() is None
+
+
+def test_a_report_in_between_prevents_the_pause() -> None:
+    """Failures count in a row only."""
+    sim = Simulation()
+    sim.create(num_trials=9, num_workers=2)
+    for _ in range(2):
+        fail(sim)
+    sim.report(sim.sample(), 0.5)
+    fail(sim)
+    fail(sim)
+    assert sim.study.attempts.paused == ""
+    fail(sim)
+    assert sim.study.attempts.paused
+
+
+def test_trials_that_ran_before_do_not_pause() -> None:
+    """A trial that had scores, and one that ran out of memory, say nothing against the training."""
+    sim = Simulation()
+    sim.create(num_trials=9, num_workers=1)
+    for number in range(4):
+        to = sim.sample()
+        if number % 2:
+            sim.report(to, 0.5)
+            sim.finalize(to, crashed=True)
+        else:
+            sim.out_of_memory(to)
+            sim.out_of_memory(sim.sample())
+    assert [trial.state for trial in sim.study.trials] == [S.FAILED] * 4
+    assert sim.study.attempts.paused == ""
+
+
+# --- silence
+
+
+def test_a_lost_trial_is_tried_once_more() -> None:
+    """It keeps its scores; when the second attempt is lost too, it has failed."""
+    sim, to = begun()
+    sim.report(to, 0.5)
+    sim.lose(to)
+    again = sim.sample()
+    assert (again.trial, again.attempt, again.params) == (0, 2, to.params)
+    assert sim.report(again, 0.1) is Status.RUNNING
+    assert trial_of(sim, to).best_score == 0.5
+    sim.lose(again)
+    assert state(sim, to) is S.FAILED
+    assert sim.report(again, 0.9) is Status.STOP
+
+
+def test_a_lost_trial_may_come_back() -> None:
+    """Until it is handed out again, its trainer goes on as if nothing had happened."""
+    sim, to = begun()
+    sim.report(to, 0.5)
+    sim.lose(to)
+    assert sim.report(to, 0.6) is Status.RUNNING
+    assert (state(sim, to), trial_of(sim, to).attempt, trial_of(sim, to).last_step) == (S.RUNNING, 1, 2)
+    assert sim.ask() is None  # it occupies its worker again
+
+
+def test_a_superseded_attempt_is_to_stop() -> None:
+    """Once another operator has the trial, the old trainer hears STOP, and its score does not count."""
+    sim, to = begun()
+    sim.report(to, 0.5)
+    sim.lose(to)
+    sim.sample("other")
+    before = snapshot(sim.study)
+    assert sim.report(to, 0.9) is Status.STOP
+    assert sim.start(to, "b").attempt == 2
+    sim.finalize(to)
+    sim.out_of_memory(to)
+    assert snapshot(sim.study) == before
+
+
+@pytest.mark.parametrize(("attempt", "life"), [(1, "b"), (2, "a")])
+def test_only_the_current_life_can_be_lost(attempt: int, life: str) -> None:
+    """Silence of a process that does not speak for the trial means nothing."""
+    sim, to = begun()
+    sim.start(to)
+    sim.lose(Sample(0, 0, attempt, 0, {}), life)
+    assert state(sim, to) is S.RUNNING
+
+
+def test_the_second_attempt_is_judged_by_new_steps_only() -> None:
+    """An attempt that goes over its steps again is not stopped for what was decided before; the best score stays."""
+    sim, to = begun(search_alg="asha", num_workers=3, max_iterations=8)
+    assert sim.report(to, 0.9) is Status.RUNNING
+    sim.lose(to)
+    again = sim.sample()
+    others = [sim.sample() for _ in range(2)]
+    assert [sim.report(other, 0.95) for other in others] == [Status.RUNNING] * 2
+    assert sim.report(again, 0.1) is Status.RUNNING
+    assert sim.report(again, 0.1) is Status.RUNNING  # the first at this rung, with the best of both attempts
+    assert sim.report(others[0], 0.95) is Status.RUNNING
+    assert trial_of(sim, to).best_score == 0.9
+
+
+# --- release
+
+
+def test_a_released_trial_is_handed_out_again() -> None:
+    """With the same params and all its scores; not more than 20 times."""
+    sim, to = begun()
+    sim.report(to, 0.5)
+    for attempt in range(1, 21):
+        assert to.attempt == attempt
+        sim.release(to)
+        assert state(sim, to) is S.WAITING
+        to = sim.sample()
+    sim.release(to)
+    assert (state(sim, to), trial_of(sim, to).best_score) == (S.FAILED, 0.5)
+
+
+def test_each_mishap_has_a_budget_of_its_own() -> None:
+    """A crash, a loss and releases do not use up each other's retries."""
+    sim, to = begun()
+    sim.finalize(to)
+    sim.start(sim.sample())
+    sim.lose(Sample(0, 0, 2, 0, {}))
+    for attempt in (3, 4):
+        to = sim.sample()
+        assert to.attempt == attempt
+        sim.release(to)
+    assert state(sim, to) is S.WAITING
+
+
+# --- several processes for one attempt
+
+
+def test_a_second_process_waits_and_is_refused() -> None:
+    """While the first is alive the second waits; in the end it is told to stop, and stays refused."""
+    sim, to = begun()
+    sim.report(to, 0.5)
+    verdict = sim.start(to, "b")
+    assert (verdict.life, verdict.refused) == ("a", ())
+    sim.tick(74.0)
+    assert trial_of(sim, to).challenger is not None
+    sim.crash()
+    sim.tick(1.0)
+    verdict = sim.start(to, "b")
+    assert (verdict.life, verdict.refused) == ("a", ("b",))
+    assert sim.report(to, 0.6) is Status.RUNNING
+    assert sim.report(to, 0.9, life="b") is Status.STOP
+    assert trial_of(sim, to).best_score == 0.6
+
+
+def test_a_second_process_takes_over_a_silent_one() -> None:
+    """It goes on from the last step that is committed; the first one, should it come back, is to stop."""
+    sim, to = begun()
+    sim.report(to, 0.5)
+    sim.report(to, 0.6)
+    sim.start(to, "b")
+    sim.tick(5.0, silent=[(0, 1, "a")])
+    verdict = sim.verdict(0)
+    assert verdict is not None
+    assert (verdict.life, verdict.base_step) == ("b", 2)
+    sim.steps["u1", 0, 1, "b"] = verdict.base_step
+    assert sim.report(to, 0.7, life="b") is Status.RUNNING
+    assert sim.report(to, 0.9, life="a") is Status.STOP
+    assert (trial_of(sim, to).last_step, trial_of(sim, to).best_score) == (3, 0.7)
+
+
+def test_a_restart_by_the_launcher_takes_over_at_once() -> None:
+    """A higher restart count needs no silence; an old count is refused."""
+    sim, to = begun()
+    sim.start(to, "r0", 0)
+    sim.report(to, 0.5, life="r0")
+    verdict = sim.start(to, "r1", 1)
+    assert (verdict.life, verdict.base_step) == ("r1", 1)
+    assert "r0" in sim.start(to, "r0", 0).refused
+    assert sim.report(to, 0.6, life="r1") is Status.RUNNING
+    assert trial_of(sim, to).last_step == 2
+
+
+def test_a_third_process_is_refused_at_once() -> None:
+    """One may wait for an attempt, not many."""
+    sim, to = begun()
+    sim.start(to, "a")
+    sim.start(to, "b")
+    assert sim.start(to, "c").refused == ("c",)
+
+
+def test_a_report_of_another_process_ends_it() -> None:
+    """Only the process that speaks for the attempt may report; another one has missed that it was replaced."""
+    sim, to = begun()
+    sim.start(to, "a")
+    sim.start(to, "b")
+    assert sim.report(to, 0.9, life="b") is Status.STOP
+    assert trial_of(sim, to).challenger is None
+    sim.tick(5.0, silent=[(0, 1, "a")])
+    assert (trial_of(sim, to).life, trial_of(sim, to).best_score) == ("a", None)
+
+
+def test_a_refused_process_never_comes_back() -> None:
+    """Not even when the trial is lost and anybody else would be welcome."""
+    sim, to = begun()
+    sim.start(to, "a")
+    sim.report(to, 0.5, life="b")
+    sim.lose(to, "a")
+    assert "b" in sim.start(to, "b").refused
+    assert sim.report(to, 0.5, life="b") is Status.STOP
+    assert state(sim, to) is S.LOST
+    assert sim.start(to, "c").life == "c"
+
+
+def test_the_first_report_is_contact_enough() -> None:
+    """A process whose Start was lost speaks for the attempt with its first report."""
+    sim, to = begun()
+    sim.send(Report("u1", 0, 1, "a", 1, 0.5))
+    assert (state(sim, to), trial_of(sim, to).life, trial_of(sim, to).best_score) == (S.RUNNING, "a", 0.5)
+
+
+# --- out of memory
+
+
+def out_of_memory_until(sim: Simulation, to: Sample, fits: float) -> list[Any]:
+    """The batch sizes that are tried for a trial, until one fits."""
+    tried = [to.params["bs"]]
+    while tried[-1] > fits:
+        sim.report(to, 0.5)
+        sim.out_of_memory(to)
+        to = sim.sample()
+        tried.append(to.params["bs"])
+    return tried
+
+
+def largest(sim: Simulation) -> Sample:
+    """The first trial, as one with the largest batch."""
+    sim.create(search_space=SIZES, batch_size_name="bs", num_init_trials=1, default_hyper_parameters=(LARGEST,))
+    return sim.sample()
+
+
+def test_out_of_memory_makes_the_batch_smaller() -> None:
+    """The same trial is handed out again with a smaller batch of the space; its earlier scores no longer count."""
+    sim = Simulation()
+    to = largest(sim)
+    assert out_of_memory_until(sim, to, 16) == [64, 32, 16]
+    trial = trial_of(sim, to)
+    assert (trial.id, trial.attempt, trial.first_attempt, trial.ooms) == (0, 3, 3, 2)
+    assert (trial.best_score, trial.seen_step, trial.params["lr"]) == (None, 0, 0.5)
+    assert sim.report(Sample(0, 0, 3, 0, {}), 0.25) is Status.RUNNING
+    assert trial_of(sim, to).best_score == 0.25
+
+
+def test_the_bound_applies_to_later_trials() -> None:
+    """What did not fit is not tried again; a batch that fits after all lifts the bound."""
+    sim = Simulation()
+    to = largest(sim)
+    out_of_memory_until(sim, to, 16)
+    sim.report(Sample(0, 0, 3, 0, {}), 0.25)
+    sim.finalize(Sample(0, 0, 3, 0, {}))
+    sim.crash()
+    while len(sim.study.trials) < 6:
+        to = sim.sample()
+        assert to.params["bs"] <= 16
+        sim.report(to, 0.5)
+        sim.finalize(to)
+
+
+def test_a_trial_under_way_keeps_its_batch() -> None:
+    """The bound changes nothing for trials that were handed out before."""
+    sim = Simulation()
+    defaults = (LARGEST, {**LARGEST, "lr": 0.25})
+    sim.create(search_space=SIZES, batch_size_name="bs", num_init_trials=2, default_hyper_parameters=defaults)
+    first, second = sim.sample(), sim.sample()
+    sim.out_of_memory(first)
+    assert trial_of(sim, second).params["bs"] == 64
+    assert sim.report(second, 0.5) is Status.RUNNING
+    assert sim.study.attempts.bound.fails is None  # another trial showed that it fits
+
+
+def test_out_of_memory_at_the_smallest_batch() -> None:
+    """There is nothing left to try: the trial has failed."""
+    sim = Simulation()
+    to = largest(sim)
+    assert out_of_memory_until(sim, to, 8) == [64, 32, 16, 8]
+    sim.out_of_memory(Sample(0, 0, 4, 0, {}))
+    assert state(sim, to) is S.FAILED
+    assert sim.sample().trial == 1
+
+
+@pytest.mark.parametrize("name", [None, "lr"])
+def test_out_of_memory_without_a_batch_size(name: str | None) -> None:
+    """The same params are tried once more, with their scores kept; then the trial has failed."""
+    sim, to = begun(batch_size_name=name)
+    sim.report(to, 0.5)
+    sim.out_of_memory(to)
+    again = sim.sample()
+    assert (again.attempt, again.params, trial_of(sim, to).best_score) == (2, to.params, 0.5)
+    sim.out_of_memory(again)
+    assert state(sim, to) is S.FAILED
+
+
+def test_out_of_memory_reported_twice() -> None:
+    """One attempt shrinks the batch once, however often it says so."""
+    sim = Simulation()
+    to = largest(sim)
+    sim.out_of_memory(to)
+    before = snapshot(sim.study)
+    sim.out_of_memory(to)
+    assert snapshot(sim.study) == before
+    again = sim.sample()
+    sim.out_of_memory(to)
+    assert trial_of(sim, to).params["bs"] == again.params["bs"] == 32
+
+
+def test_out_of_memory_in_the_last_trial() -> None:
+    """It is tried again although every trial has been handed out."""
+    sim, to = begun(num_trials=1)
+    sim.out_of_memory(to)
+    again = sim.sample()
+    assert (again.trial, again.attempt) == (0, 2)
+    for _ in range(4):
+        sim.report(again, 0.5)
+    assert sim.ask() == Nothing(2, done=True)
+
+
+def test_out_of_memory_has_a_budget() -> None:
+    """After the eighth time the trial has failed, even if there were smaller batches still."""
+    sim = Simulation()
+    grid = Space({"bs": SearchSpace("quniform", [1, 2**20, 1])})
+    sim.create(search_space=grid, batch_size_name="bs", default_hyper_parameters=({"bs": 2**20},))
+    to = sim.sample()
+    for _ in range(8):
+        sim.out_of_memory(to)
+        to = sim.sample()
+    assert to.params["bs"] == 2**12
+    sim.out_of_memory(to)
+    assert state(sim, to) is S.FAILED
+
+
+def test_readers_behind_still_get_their_answers() -> None:
+    """After running out of memory, and a restart, a slow rank still hears RUNNING for the steps that were accepted."""
+    sim = Simulation()
+    to = largest(sim)
+    sim.report(to, 0.5)
+    sim.report(to, 0.5)
+    sim.out_of_memory(to)
+    before = sim.verdict(0)
+    sim.crash()
+    assert sim.query(to) == before
+    assert before is not None
+    assert (before.last_step, before.stop_step) == (2, 3)

@@ -1,0 +1,375 @@
+import copy
+import math
+from collections import Counter
+from collections.abc import Iterable
+from statistics import median
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hpopt.core.schedulers.asha import Asha, bracket_of, max_brackets, rung_levels
+from hpopt.core.schedulers.base import NoStopping, Scheduler, make_scheduler
+from hpopt.core.schedulers.median import MedianStop
+from hpopt.core.trial import Trial
+from tests.simulation import Simulation
+
+BAD = -math.inf  # the goodness of a score that was not finite
+
+
+def trial(number: int, bracket: int = 0) -> Trial:
+    """A trial of this number."""
+    return Trial(id=number, params={}, bracket=bracket)
+
+
+def feed(rule: Scheduler, number: int, scores: Iterable[float], first: int = 1) -> list[bool]:
+    """Report a trial's goodness from step `first` on; whether it is told to stop, step by step."""
+    return [rule.observe(trial(number), step, score) is not None for step, score in enumerate(scores, first)]
+
+
+# --- which rule
+
+RULES = [("bayes_opt", None, NoStopping), ("bayes_opt", "median_stop", MedianStop), ("asha", None, Asha)]
+
+
+@pytest.mark.parametrize(("search_alg", "early_stop", "rule"), RULES)
+def test_the_rule_of_a_spec(search_alg: str, early_stop: str | None, rule: type) -> None:
+    """The algorithm and early_stop decide which rule there is."""
+    assert isinstance(make_scheduler(Simulation().spec(search_alg=search_alg, early_stop=early_stop)), rule)
+
+
+def test_no_stopping_never_stops() -> None:
+    """Without a rule every trial goes on, however bad."""
+    rule = NoStopping()
+    assert not any(feed(rule, 0, [1.0, BAD, -1e300]))
+    rule.forget(trial(0))
+
+
+# --- median rule
+
+
+def median_rule(iterations: int = 10, first_trial: int = 0) -> MedianStop:
+    """A rule with one step of grace and three peers whose running means are 1, 2 and 3 at every step."""
+    rule = MedianStop(first_trial, iterations)
+    for number, score in enumerate([1.0, 2.0, 3.0], start=100):
+        assert not any(feed(rule, number, [score] * iterations))
+    return rule
+
+
+@pytest.mark.parametrize(
+    ("best", "stops"),
+    [(1.9, True), (2.0, False), (2.1, False), (BAD, True)],
+    ids=["worse than the median", "equal to it", "better", "no valid score"],
+)
+def test_median_rule(best: float, stops: bool) -> None:
+    """A trial stops when its best is worse than the median of what the others averaged by that step; a tie goes on."""
+    assert feed(median_rule(), 0, [best, best]) == [False, stops]
+
+
+def test_median_rule_looks_at_the_best_score() -> None:
+    """One good score is enough to go on, however the others are."""
+    assert not any(feed(median_rule(), 0, [2.5, 0.0, 0.0, BAD]))
+
+
+def test_median_rule_compares_with_the_mean_of_the_others() -> None:
+    """The others count with the mean of their scores so far, not with their best."""
+    rule = MedianStop(0, 10)
+    for number in range(3):
+        feed(rule, 100 + number, [0.0, 4.0])  # best 4, mean 2
+    assert feed(rule, 0, [1.0, 2.0]) == [False, False]
+    assert feed(rule, 1, [1.0, 1.9]) == [False, True]
+
+
+def test_median_rule_in_mode_min() -> None:
+    """Smaller scores are better, and the reason names them as they were reported."""
+    rule = MedianStop.of(Simulation().spec(mode="min", max_iterations=10, num_init_trials=1))
+    for number, loss in enumerate([1.0, 2.0, 3.0], start=100):
+        feed(rule, number, [-loss] * 5)
+    assert feed(rule, 1, [-1.5, -1.5]) == [False, False]
+    reason = [rule.observe(trial(2), step, -2.5) for step in (1, 2)][-1]
+    assert reason == "median_stop: best 2.5 by step 2 is worse than 1.75, the median of others' means"
+
+
+def test_median_rule_spares_the_initial_trials() -> None:
+    """The first num_init_trials trials are never stopped."""
+    rule = median_rule(first_trial=2)
+    assert feed(rule, 1, [0.0] * 5) == [False] * 5
+    assert feed(rule, 2, [0.0] * 5) == [False, True, True, True, True]
+
+
+@pytest.mark.parametrize(("iterations", "grace"), [(1, 1), (10, 1), (11, 2), (20, 2), (25, 3)])
+def test_median_rule_has_a_grace(iterations: int, grace: int) -> None:
+    """In the first tenth of the iterations nobody is stopped."""
+    stops = feed(median_rule(iterations), 0, [0.0] * iterations)
+    assert stops == [False] * grace + [True] * (iterations - grace)
+
+
+def test_median_rule_needs_three_others() -> None:
+    """Two other trials say too little to stop anybody."""
+    rule = MedianStop(0, 10)
+    feed(rule, 100, [5.0] * 4)
+    feed(rule, 101, [5.0] * 4)
+    assert not any(feed(rule, 0, [0.0] * 4))
+    assert feed(rule, 1, [0.0] * 4) == [False, True, True, True]
+
+
+def test_median_rule_ignores_trials_that_did_not_get_so_far() -> None:
+    """Only those who reached the step count."""
+    rule = median_rule()
+    for number in range(3):
+        feed(rule, 200 + number, [9.0] * 2)
+    stops = feed(rule, 0, [2.5] * 4)
+    assert stops == [False, True, False, False]
+
+
+def test_median_rule_fills_the_steps_that_were_left_out() -> None:
+    """A trial that reports every third step stands at those between with what it reported next."""
+    rule = MedianStop(0, 30)
+    for number in range(3):
+        for step in (3, 6):
+            rule.observe(trial(100 + number), step, float(step))  # means 3 and 4.5
+    assert [median(rule.by_step[step]) for step in range(1, 7)] == [3.0, 3.0, 3.0, 4.5, 4.5, 4.5]
+    assert feed(rule, 0, [4.0], first=3) == [False]
+    assert feed(rule, 1, [4.0], first=4) == [True]
+
+
+def test_median_rule_leaves_invalid_scores_out_of_the_mean() -> None:
+    """A step without a valid score changes no mean; a trial without any is the worst."""
+    rule = MedianStop(0, 10)
+    for number in range(3):
+        feed(rule, 100 + number, [2.0, BAD, 2.0])
+    feed(rule, 103, [BAD] * 3)
+    assert list(rule.by_step[3]) == [BAD, 2.0, 2.0, 2.0]
+    assert feed(rule, 0, [1.0, 1.0, 1.9]) == [False, True, True]
+
+
+def test_median_rule_forgets() -> None:
+    """What is forgotten no longer counts, and the trial begins anew."""
+    rule = median_rule()
+    before = copy.deepcopy(rule.by_step)
+    for step in (1, 2, 5):
+        rule.observe(trial(0), step, float(-step))
+    rule.forget(trial(0))
+    assert rule.by_step == before
+    rule.forget(trial(0))
+    assert feed(rule, 0, [2.5] * 3) == [False] * 3
+
+
+curves = st.lists(st.lists(st.floats(-5, 5) | st.just(BAD), min_size=1, max_size=6), min_size=1, max_size=8)
+
+
+@given(curves)
+def test_median_rule_by_definition(curves: list[list[float]]) -> None:
+    """It agrees with the definition, written down without any bookkeeping."""
+    rule = MedianStop(0, 10)
+    for number, scores in enumerate(curves):
+        for step, stops in enumerate(feed(rule, number, scores), start=1):
+            others = [mean_of(other[:step]) for other in curves[:number] if len(other) >= step]
+            expected = len(others) >= 3 and step > 1 and max(scores[:step]) < median_of(others)
+            assert stops == expected
+
+
+def mean_of(scores: list[float]) -> float:
+    """The mean of the valid scores."""
+    valid = [score for score in scores if score > BAD]
+    total = 0.0
+    for score in valid:  # in this order: sum() rounds differently
+        total += score
+    return total / len(valid) if valid else BAD
+
+
+def median_of(means: list[float]) -> float:
+    """The median, of values that may be infinite."""
+    ordered = sorted(means)
+    half = len(ordered) // 2
+    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
+
+
+# --- ASHA
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "eta", "levels"),
+    [
+        (1, 243, 3, (1, 3, 9, 27, 81, 243)),
+        (1, 10, 3, (1, 3, 9, 10)),
+        (1, 1000, 10, (1, 10, 100, 1000)),
+        (1, 16, 2, (1, 2, 4, 8, 16)),
+        (2, 10, 2, (2, 4, 8, 10)),
+        (5, 50, 3, (5, 15, 45, 50)),
+        (1, 1, 3, (1,)),
+        (4, 4, 2, (4,)),
+        (9, 4, 2, (4,)),
+        (1, 3**12, 3, tuple(3**k for k in range(13))),
+    ],
+)
+def test_rungs(low: int, high: int, eta: int, levels: tuple[int, ...]) -> None:
+    """Powers in integers, the last rung is max_iterations."""
+    assert rung_levels(low, high, eta) == levels
+    assert max_brackets(low, high, eta) == len(levels)
+
+
+@given(low=st.integers(1, 50), high=st.integers(1, 10**6), eta=st.integers(2, 10), bracket=st.integers(0, 8))
+def test_rungs_rise(low: int, high: int, eta: int, bracket: int) -> None:
+    """Rungs rise and end with max_iterations; each bracket begins where the one before has its second."""
+    levels = rung_levels(low, high, eta, bracket)
+    assert list(levels) == sorted(set(levels))
+    assert levels[-1] == high
+    assert rung_levels(low, high, eta, bracket + 1) == (levels[1:] or levels)
+
+
+def asha(levels: tuple[int, ...] = (1, 3, 9), eta: int = 3, sign: float = 1.0) -> Asha:
+    """The rule with one bracket."""
+    return Asha([levels], eta, sign)
+
+
+def test_asha_keeps_the_best_third() -> None:
+    """Of all who arrived at a rung so far, the best third goes on, and at least one."""
+    rule = asha()
+    arrivals = [5.0, 4.0, 6.0, 5.5, 1.0, 5.6, 5.4]
+    # kept so far:  1    1    1    1    1    2    2
+    assert [rule.observe(trial(i), 1, score) is None for i, score in enumerate(arrivals)] == [
+        True, False, True, False, False, True, False,
+    ]  # fmt: skip
+
+
+def test_asha_lets_ties_go_on() -> None:
+    """Who is as good as the worst that is kept goes on."""
+    rule = asha()
+    assert [rule.observe(trial(i), 1, 5.0) for i in range(6)] == [None] * 6
+
+
+def test_asha_decides_at_rungs_only() -> None:
+    """Between two rungs, and at the last one, nobody stops."""
+    rule = asha()
+    assert not any(feed(rule, 0, [9.0] * 9))
+    stops = feed(rule, 1, [9.0, 0.0, 9.0, *[0.0] * 6])
+    assert not any(stops)
+    assert feed(rule, 2, [9.0, 9.0, 9.0, *[9.0] * 6]) == [False] * 9
+
+
+def test_asha_takes_the_best_so_far() -> None:
+    """At a rung a trial counts with its best score so far, not with its last."""
+    rule = asha()
+    feed(rule, 0, [5.0, 5.0, 5.0])
+    assert feed(rule, 1, [6.0, 1.0, 1.0]) == [False, False, False]
+    assert rule.rungs[0][1] == [5.0, 6.0]
+
+
+@pytest.mark.parametrize(
+    ("reports", "recorded", "stops"),
+    [
+        ([(1, 4.0), (9, 8.0)], [4.0, 4.0], True),
+        ([(2, 8.0), (3, 1.0)], [None, 8.0], False),
+        ([(4, 8.0)], [None, None], False),
+        ([(3, 4.0)], [None, 4.0], True),
+        ([(1, 6.0), (2, 8.0), (4, 9.0)], [6.0, 8.0], False),
+    ],
+    ids=["jump to the end", "late, but good", "nothing known", "first report at a rung", "best before the rung"],
+)
+def test_asha_when_a_report_jumps_over_rungs(
+    reports: list[tuple[int, float]], recorded: list[float | None], stops: bool
+) -> None:
+    """A rung that was jumped over gets the best score known before, or nothing; the highest one passed decides."""
+    rule = asha()
+    feed(rule, 100, [5.0, 5.0, 5.0])
+    answers = [rule.observe(trial(0), step, score) for step, score in reports]
+    assert rule.progress[0].recorded == recorded
+    assert (answers[-1] is not None) == stops
+    assert rule.rungs[0] == [[5.0] if value is None else sorted([5.0, value]) for value in recorded]
+
+
+def test_asha_ranks_invalid_scores_worst() -> None:
+    """A trial without a valid score is stopped by anybody's; alone, it goes on."""
+    rule = asha()
+    assert rule.observe(trial(0), 1, BAD) is None
+    assert rule.observe(trial(1), 1, -1e300) is None
+    assert rule.observe(trial(2), 1, BAD) is not None
+
+
+def test_asha_in_mode_min() -> None:
+    """Smaller scores are better, and the reason names them as they were reported."""
+    rule = Asha.of(Simulation().spec(search_alg="asha", mode="min", max_iterations=9, reduction_factor=3))
+    assert rule.observe(trial(0), 1, -0.5) is None
+    assert rule.observe(trial(1), 1, -0.25) is None
+    reason = rule.observe(trial(2), 1, -0.75)
+    assert reason == "asha: 0.75 at rung 1 is not among the best 1 of 3 (worst kept: 0.25)"
+
+
+def test_asha_does_not_mix_brackets() -> None:
+    """A trial is compared with those of its own bracket."""
+    rule = Asha([(1, 3, 9), (3, 9)], 3)
+    assert rule.observe(trial(0, bracket=0), 3, 9.0) is None
+    assert rule.observe(trial(1, bracket=1), 3, 1.0) is None
+    assert rule.observe(trial(2, bracket=1), 3, 0.0) is not None
+
+
+def test_asha_forgets() -> None:
+    """What is forgotten no longer counts, and the trial begins anew."""
+    rule = asha()
+    feed(rule, 0, [5.0, 5.0, 5.0])
+    feed(rule, 1, [7.0, 7.0, 7.0])
+    rule.forget(trial(1))
+    rule.forget(trial(1))
+    assert rule.rungs == [[[5.0], [5.0]]]
+    assert feed(rule, 1, [5.5, 5.5, 5.5]) == [False] * 3
+
+
+events = st.lists(st.tuples(st.integers(0, 5), st.integers(1, 4), st.floats(-5, 5) | st.just(BAD)), max_size=30)
+
+
+@given(events, st.sampled_from(["asha", "median_stop"]), st.data())
+def test_rules_can_be_rebuilt(events: list[tuple[int, int, float]], kind: str, data: st.DataObject) -> None:
+    """Fed trial by trial instead of as they came, and with one forgotten, a rule ends up in the same state."""
+
+    def make() -> Any:
+        return asha((1, 2, 4, 8, 16)) if kind == "asha" else MedianStop(0, 10)
+
+    live = make()
+    curves: dict[int, list[tuple[int, float]]] = {number: [] for number in range(6)}
+    for number, ahead, score in events:
+        step = (curves[number][-1][0] if curves[number] else 0) + ahead
+        curves[number].append((step, score))
+        live.observe(trial(number), step, score)
+    gone = data.draw(st.integers(0, 6))
+    live.forget(trial(gone))
+    rebuilt = make()
+    for number, curve in curves.items():
+        if curve and number != gone:
+            rebuilt.recall(trial(number), curve)
+    rebuilt.forget(trial(gone))
+    if kind == "asha":
+        assert (rebuilt.rungs, rebuilt.progress) == (live.rungs, live.progress)
+    else:
+        steps = {step: means for step, means in live.by_step.items() if means}
+        assert (rebuilt.by_step, rebuilt.curves) == (steps, live.curves)
+
+
+# --- brackets
+
+
+def test_brackets_are_drawn_with_the_shares_of_hyperband() -> None:
+    """Bracket s of K + 1 gets a share of eta^(K-s) (K+1) / (K-s+1); trials with the same number always the same."""
+    spec = Simulation().spec(search_alg="asha", max_iterations=27, reduction_factor=3, num_brackets=4)
+    drawn = Counter(bracket_of(spec, number) for number in range(4000))
+    weights = [27, 9 * 4 / 3, 3 * 4 / 2, 4]
+    for bracket, weight in enumerate(weights):
+        assert drawn[bracket] / 4000 == pytest.approx(weight / sum(weights), abs=0.03)
+    assert [bracket_of(spec, number) for number in range(50)] == [bracket_of(spec, number) for number in range(50)]
+
+
+@pytest.mark.parametrize("brackets", [None, 1])
+def test_one_bracket(brackets: int | None) -> None:
+    """None means one bracket, the most aggressive one."""
+    spec = Simulation().spec(search_alg="asha", max_iterations=27, reduction_factor=3, num_brackets=brackets)
+    assert {bracket_of(spec, number) for number in range(20)} == {0}
+    assert Asha.of(spec).levels == [(1, 3, 9)]
+
+
+def test_as_many_brackets_as_rungs() -> None:
+    """(1, 243, 3) has six brackets; the last of them stops nobody."""
+    spec = Simulation().spec(search_alg="asha", max_iterations=243, reduction_factor=3, num_brackets=6)
+    assert Asha.of(spec).levels[0] == (1, 3, 9, 27, 81)
+    assert Asha.of(spec).levels[5] == ()
+    assert Asha.of(spec).observe(trial(0, bracket=5), 243, 0.0) is None

@@ -1,0 +1,210 @@
+"""An operator's session with a study: its results, its end, its secrets."""
+
+import contextlib
+import csv
+import json
+import logging
+import math
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import hpopt
+from tests.conftest import Create
+from tests.server import Server, start_coordinator, until
+from tests.studies import SMALL, SPACE, run_all, start_python, train
+
+Config = dict[str, Any]
+
+# --- results
+
+
+def test_print_results_prints_as_the_original_did(create: Create, capsys: pytest.CaptureFixture[str]) -> None:
+    """A row per scored trial: its number, its values in columns of 20 or more, its best score."""
+    long = "a_name_of_22_character"
+    space = {long: hpopt.search_space("quniform", [0, 10, 5]), "opt": hpopt.search_space("choice", ["sgd", None])}
+    defaults = [{long: 5, "opt": "sgd"}, {long: 10, "opt": None}, {long: 0, "opt": "sgd"}]
+    hpo = create(search_space=space, default_hyper_parameters=defaults, num_trials=3)
+    for score in (0.5, math.nan, -1e-05):
+        config = hpo.get_next_sample() or {}
+        hpopt.report(config, score)
+        hpopt.report(config, score - 1, current_iters=4)
+    hpo.print_results()
+    assert capsys.readouterr().out == (
+        "|  #  | a_name_of_22_character  |        opt          |        score        |\n"
+        "|   1 |                       5 |                 sgd |                 0.5 |\n"
+        "|   2 |                       0 |                 sgd |              -1e-05 |\n"
+    )
+
+
+def test_progress_counts_trials_and_their_iterations(create: Create) -> None:
+    """get_progress() goes from 0 to 1, and a trial under way counts in part."""
+    hpo = create(num_trials=2)
+    assert hpo.get_progress() == 0
+    config = hpo.get_next_sample() or {}
+    assert hpo.get_progress() == 0
+    hpopt.report(config, 0.5)
+    assert hpo.get_progress() == 1 / 8
+    hpopt.finalize_trial(config)
+    assert hpo.get_progress() == 1 / 2
+    run_all(hpo)
+    assert hpo.get_progress() == 1
+
+
+def test_there_is_no_best_config_without_a_score(create: Create) -> None:
+    """get_best_config() is None rather than a guess; waiting for it has an end."""
+    hpo = create(num_trials=1)
+    assert hpo.get_best_config() is None
+    config = hpo.get_next_sample() or {}
+    with pytest.raises(TimeoutError, match=r"timeout=0\.1"):
+        hpo.get_best_config(wait=True, timeout=0.1)
+    hpopt.report(config, math.nan)
+    assert hpo.get_best_config() is None
+    hpopt.report(config, 0.25)
+    assert hpo.get_best_config() == config["params"]
+
+
+def test_trials_are_rows_for_a_table(create: Create) -> None:
+    """trials() tells of every trial what it is, where it stands and when."""
+    hpo = create(num_trials=2)
+    first = hpo.get_next_sample() or {}
+    hpopt.report(first, 0.5)
+    (row,) = hpo.trials()
+    assert (row.id, row.attempt, row.state, row.params, row.score, row.step) == (
+        0,
+        1,
+        "running",
+        first["params"],
+        0.5,
+        1,
+    )
+    assert 0 < row.issued_at <= row.started_at
+    assert row.ended_at == 0
+    train(first)
+    (row,) = hpo.trials()
+    assert (row.state, row.reason, row.step) == ("completed", "all iterations done", 4)
+    assert row.started_at <= row.ended_at
+
+
+def test_results_are_mirrored_into_save_path(create: Create, tmp_path: Path) -> None:
+    """results.json and trials.csv follow the study while it runs, and hold its end after close()."""
+    space = {**SPACE, "opt": hpopt.search_space("choice", ["a,b", 'say "c"'])}
+    hpo = create(search_space=space, num_trials=2)
+
+    def mirrored() -> Config:
+        with contextlib.suppress(FileNotFoundError):
+            found: Config = json.loads((tmp_path / "results.json").read_text())
+            return found
+        return {"trials": []}
+
+    config = hpo.get_next_sample() or {}
+    until(lambda: len(mirrored()["trials"]) == 1, "the trial is in results.json")
+    assert mirrored()["best_config"] is None
+    train(config)
+    run_all(hpo)
+    rows, best = hpo.trials(), hpo.get_best_config()
+    hpo.close()
+    results = mirrored()
+    assert (results["best_config"], results["study"]["num_trials"]) == (best, 2)
+    assert [trial["score"] for trial in results["trials"]] == [row.score for row in rows]
+    with (tmp_path / "trials.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [float(line["score"]) for line in table] == [row.score for row in rows]
+    assert [json.loads(line["params.opt"]) for line in table] == [row.params["opt"] for row in rows]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["results.json", "trials.csv"]
+
+
+# --- the session
+
+
+def test_a_closed_session_says_so(create: Create) -> None:
+    """After close(), which may come twice, every question is answered with what to do instead."""
+    hpo = create()
+    hpo.close()
+    hpo.close()
+    for ask in (hpo.get_next_sample, hpo.get_next_samples, hpo.get_best_config, hpo.trials, hpo.get_progress,
+                hpo.print_results, lambda: hpo.get_best_config(wait=True)):  # fmt: skip
+        with pytest.raises(ValueError, match=r"this HpOpt is closed: call hpopt\.create\(\.\.\., resume=True\)"):
+            ask()
+
+
+def test_leaving_the_with_block_closes(create: Create) -> None:
+    """A session is a context manager, which lets exceptions through; what it trained itself is given back."""
+    hpo = create()
+    config = hpo.get_next_sample() or {}
+    with pytest.raises(ZeroDivisionError), hpo:
+        _ = hpopt.report(config, 0.5) / 0
+    with pytest.raises(ValueError, match="closed"):
+        hpo.trials()
+    assert hpopt.report(config, 0.6) == hpopt.status.STOP
+    with create(resume=True) as again:
+        config = again.get_next_sample() or {}
+        assert (config["trial_id"], config["attempt"]) == (0, 2)
+
+
+def test_a_session_stays_in_its_process(create: Create) -> None:
+    """A session is not pickled; configs are what goes to other processes."""
+    with pytest.raises(TypeError, match="pass configs to other processes"):
+        pickle.dumps(create())
+
+
+def test_one_embedded_server_per_save_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second create() on a save_path in use says who uses it; after close() it is free, with its study in it."""
+    monkeypatch.delenv("HPOPT_URL", raising=False)
+    with hpopt.create(**SMALL, save_path=tmp_path) as hpo:
+        train(hpo.get_next_sample() or {})
+        with pytest.raises(hpopt.SavePathInUse, match=r"which is this process: close\(\) what uses it first"):
+            hpopt.create(**SMALL, save_path=tmp_path)
+        code = "import sys, hpopt; from tests.studies import SMALL; hpopt.create(**SMALL, save_path=sys.argv[1][1:-1])"
+        other = start_python(code, str(tmp_path))
+        assert other.wait() == 1
+        assert f"SavePathInUse: {tmp_path}" in other.output
+        assert str(os.getpid()) in other.output
+    with hpopt.create(**SMALL, save_path=tmp_path, resume=True) as hpo:
+        assert [trial.state for trial in hpo.trials()] == ["completed"]
+    with hpopt.create(**SMALL, save_path=tmp_path) as hpo:  # it belongs to nobody else: no StudyExists
+        assert hpo.trials() == []
+
+
+# --- secrets
+
+
+TRAINER = """
+import json, sys
+import hpopt
+
+try:
+    print(hpopt.report(json.loads(sys.argv[1]), 0.5).name)
+except hpopt.HpoptError as error:
+    print(type(error).__name__, error)
+"""
+
+
+def test_credentials_go_nowhere(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A password in the URL is in no config, log, repr, error or file: trainers take it from their environment."""
+    caplog.set_level(logging.DEBUG)
+    secret = tmp_path.name[-12:] + "-s3cr3t"
+    server = Server(tmp_path, requirepass=secret).start()
+    url = f"unix://:{secret}@{server.socket}"
+    coordinator = start_coordinator(url)
+    try:
+        with hpopt.create(**SMALL, url=url, study="hidden", save_path=tmp_path / "results") as hpo:
+            config = hpo.get_next_sample() or {}
+            assert config["hpopt"]["url"] == server.url
+            train(config)  # this process knows the password
+            config = hpo.get_next_sample() or {}
+            without, knowing = (start_python(TRAINER, config, environment=env) for env in ({}, {"HPOPT_URL": url}))
+            assert (without.wait(), knowing.wait(), knowing.output) == (0, 0, "RUNNING")
+            assert "HpoptUnavailable" in without.output
+            assert "check the credentials in HPOPT_URL" in without.output
+            with pytest.raises(hpopt.HpoptUnavailable) as caught:
+                hpopt.create(**SMALL, url=f"unix://:{secret}no@{server.socket}", study="refused", save_path=tmp_path)
+        shown = [repr(hpo), json.dumps(config), caplog.text, without.output, str(caught.value), coordinator.output]
+        shown += [path.read_text() for path in (tmp_path / "results").iterdir()]
+        assert [text for text in shown if secret in text] == []
+    finally:
+        coordinator.kill()
+        server.close()
