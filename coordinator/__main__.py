@@ -8,15 +8,16 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from coordinator.logs import configure
 from coordinator.service import Service, UnfitServerError
 from coordinator.store import AWAY, Store
 from coordinator.supervisor import serve
 from coordinator.timing import Timing
+from hpopt.core.address import check_url, without_credentials
 
-PASSWORD_FILE = "HPOPT_PASSWORD_FILE"
+PASSWORD_FILE = "HPOPT_PASSWORD_FILE"  # noqa: S105 - the name of a variable
 """Environment variable: a file with the server's password, which then stands in no command line."""
 EMBEDDED = Timing(lease=2.0, grace=10.0, takeover=12.0, tick=1.0)
 """One machine, one operator: nothing is ever far away."""
@@ -31,9 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return serve(options.serve, port=options.port)
     if not options.url:
         _parser().error("give the server's URL with --url or in HPOPT_URL (or --serve DIR to start a server here)")
-    if not usable(options.url):
-        _parser().error("--url: use redis://host:port, rediss://host:port or unix:///path (database 0 only)")
-    options.url = with_password(options.url, os.environ)
+    try:
+        options.url = with_password(check_url(options.url), os.environ)
+    except (ValueError, OSError) as error:
+        _parser().error(str(error))
     configure(options.log_level)
     if options.check:
         return asyncio.run(_check(options.url))
@@ -65,24 +67,14 @@ def _timing(options: argparse.Namespace) -> Timing:
     )
 
 
-def usable(url: str) -> bool:
-    """Whether the URL can be that of a server for hpopt."""
-    try:
-        parts = urlsplit(url)
-        tcp = parts.scheme in ("redis", "rediss") and parts.port != 0 and parts.path in ("", "/", "/0")
-    except ValueError:  # of the port
-        return False
-    return tcp or (parts.scheme == "unix" and bool(parts.path))
-
-
 def with_password(url: str, environment: Mapping[str, str]) -> str:
     """The URL with the password that a mounted secret holds, unless it has credentials already."""
     path = environment.get(PASSWORD_FILE)
-    parts = urlsplit(url)
-    if not path or "@" in parts.netloc:
+    if not path or without_credentials(url) != url:
         return url
     password = quote(Path(path).read_text(encoding="utf-8").strip(), safe="")
-    return f"{parts.scheme}://:{password}@{url.partition('://')[2]}"
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://:{password}@{rest}"
 
 
 async def _serve(url: str, timing: Timing, *, owned: bool) -> int:
@@ -105,7 +97,7 @@ async def _serve(url: str, timing: Timing, *, owned: bool) -> int:
 async def _drain_when_orphaned(service: Service) -> None:
     """A supervisor that is killed takes its children along on Linux only; elsewhere they have to notice."""
     parent = os.getppid()
-    while os.getppid() == parent:
+    while os.getppid() == parent:  # noqa: ASYNC110 - nothing tells of a parent's death
         await asyncio.sleep(1.0)
     service.drain()
 

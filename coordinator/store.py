@@ -12,9 +12,11 @@ from redis import exceptions
 from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 
 from hpopt.core import keys as names
+from hpopt.core.address import check_url, sentinels
 from hpopt.core.curve import unpack
 from hpopt.core.keys import StudyKeys
 from hpopt.core.trial import Trial
@@ -52,8 +54,8 @@ class Store:
         """`owner`: this coordinator's name in leases and fences."""
         options: dict[str, Any] = {"retry": Retry(NoBackoff(), 0), "protocol": 2, "socket_connect_timeout": 3}
         self.owner = owner
-        self._redis = Redis.from_url(url, socket_timeout=COMMAND_TIMEOUT, **options)
-        self._links = ConnectionPool.from_url(url, socket_timeout=None, **options)
+        self._redis = Redis.from_pool(_pool(url, socket_timeout=COMMAND_TIMEOUT, **options))
+        self._links = _pool(url, socket_timeout=None, **options)
         self._commit = self._script("commit.lua")
         self._acquire = self._redis.register_script(self._script("acquire.lua"))
         self._renew = self._redis.register_script(self._script("renew.lua"))
@@ -286,6 +288,15 @@ def _refined() -> Iterator[None]:
         if code == "SCHEMA":
             raise LaterSchemaError(f"schema {detail}") from None
         raise
+
+
+def _pool(url: str, **options: Any) -> ConnectionPool:
+    """Makes connections for the URL; with sentinels, each of them to whoever is the primary at the time."""
+    found = sentinels(check_url(url))
+    if found is None:
+        return ConnectionPool.from_url(url, **options)
+    manager = Sentinel(found.hosts, socket_timeout=3, socket_connect_timeout=3)
+    return SentinelConnectionPool(found.service, manager, **found.credentials, **options)
 
 
 def _bytes(answer: bytes | str | None) -> bytes:

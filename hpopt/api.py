@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from hpopt import distributed
-from hpopt.address import check_url
 from hpopt.client import Inquiry
 from hpopt.core import keys as names
+from hpopt.core.address import check_url
 from hpopt.core.keys import StudyKeys
 from hpopt.core.messages import Create, Created, Refusal
 from hpopt.core.space import SearchSpace, Space

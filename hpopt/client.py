@@ -16,9 +16,10 @@ from redis import exceptions
 from redis.backoff import NoBackoff
 from redis.connection import ConnectionPool
 from redis.retry import Retry
+from redis.sentinel import Sentinel, SentinelConnectionPool
 
-from hpopt.address import check_url, without_credentials
 from hpopt.core import keys as names
+from hpopt.core.address import check_url, sentinels, without_credentials
 from hpopt.core.messages import VERSION, DecodeError, WrongVersionError, decode, encode
 from hpopt.errors import HpoptUnavailable, NoCoordinator, UnknownStudy, VersionSkew
 from hpopt.outage import BLOCK, Patience
@@ -73,7 +74,7 @@ class Client:
         self.shown = without_credentials(url)
         self._gone = gone
         self._local = threading.local()
-        pool = ConnectionPool.from_url(url, **_defaults(url))  # not used itself: it would count the threads that ended
+        self._pool = pool = _pool(url)  # makes no connections: it would count those of threads that have ended
         self._make: Callable[[], Any] = functools.partial(pool.connection_class, **{**pool.connection_kwargs, **_FIXED})
         _CLIENTS.add(self)
 
@@ -232,6 +233,15 @@ _FIXED: dict[str, Any] = {
     "decode_responses": False,
 }
 """What the URL cannot change."""
+
+
+def _pool(url: str) -> ConnectionPool:
+    """What knows how to make a connection for the URL."""
+    found = sentinels(url)
+    if found is None:
+        return ConnectionPool.from_url(url, **_defaults(url))
+    manager = Sentinel(found.hosts, socket_timeout=3, socket_connect_timeout=3)
+    return SentinelConnectionPool(found.service, manager, **found.credentials, **_defaults(url))
 
 
 def _defaults(url: str) -> dict[str, Any]:

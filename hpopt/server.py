@@ -5,8 +5,8 @@ import threading
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from hpopt.address import without_credentials
 from hpopt.client import Client
+from hpopt.core.address import without_credentials
 from hpopt.heartbeat import Heart
 
 URL = "HPOPT_URL"

@@ -209,6 +209,11 @@ class Simulation:
         self.send(Report(*key, self.steps[key], score))
         return heard(self.verdict(to.trial), to.attempt, life, self.steps[key])
 
+    def complete(self, to: Sample) -> None:
+        """Train to the end, whatever that is."""
+        while self.report(to, 0.5) is Status.RUNNING:
+            pass
+
     def out_of_memory(self, to: Sample) -> None:
         """The attempt ran out of memory."""
         self.send(OutOfMemory(self.study.uid, to.trial, to.attempt))
@@ -268,3 +273,10 @@ class Simulation:
         except RuntimeError:
             self.finalize(to, crashed=True)
         return False
+
+
+def created(**spec: Any) -> Simulation:
+    """A study of its own."""
+    sim = Simulation()
+    assert isinstance(sim.create(**spec), Created)
+    return sim

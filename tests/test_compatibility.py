@@ -49,6 +49,7 @@ hpopt.finalize_trial(json.loads(sys.argv[1]))
 def test_a_loop_until_none_runs_every_trial(create: Create, search_alg: str) -> None:
     """The sequential loop ends by itself, after exactly num_trials trials."""
     hpo = create(search_alg=search_alg, num_trials=8)
+    assert isinstance(hpo, hpopt.HpOpt)
     assert [config["trial_id"] for config in run_all(hpo)] == list(range(8))
     assert hpo.get_next_sample() is None
     assert hpo.get_next_samples() == []

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -6,24 +7,10 @@ from hpopt.core.effects import Noted
 from hpopt.core.messages import Ask, Nothing, Refusal, Sample, Suggested, SuggestFailed
 from hpopt.core.space import SearchSpace, Space
 from hpopt.core.trial import TrialState
-from hpopt.status import Status
 from tests.committed import snapshot
-from tests.simulation import Simulation
+from tests.simulation import Simulation, created
 
 FINITE = Space({"bs": SearchSpace("choice", [8, 16]), "act": SearchSpace("choice", ["relu", "tanh"])})
-
-
-def created(**spec: Any) -> Simulation:
-    """A study."""
-    sim = Simulation()
-    sim.create(**spec)
-    return sim
-
-
-def end(sim: Simulation, to: Sample) -> None:
-    """Train a trial to its end."""
-    while sim.report(to, 0.5) is Status.RUNNING:
-        pass
 
 
 # --- when there is a sample
@@ -34,10 +21,10 @@ def test_initial_trials_come_at_once_then_one_by_one() -> None:
     sim = created(num_init_trials=3, num_workers=1)
     first = [sim.sample() for _ in range(3)]
     assert sim.ask() is None
-    end(sim, first[0])
-    end(sim, first[1])
+    sim.complete(first[0])
+    sim.complete(first[1])
     assert sim.answer("op", 3) is None  # one is still under way, which is as many as there are workers
-    end(sim, first[2])
+    sim.complete(first[2])
     answer = sim.answer("op", 3)
     assert isinstance(answer, Sample)
     assert answer.trial == 3
@@ -62,7 +49,7 @@ def test_more_initial_trials_than_trials() -> None:
     samples = [sim.sample() for _ in range(3)]
     assert sim.ask() is None
     for to in samples:
-        end(sim, to)
+        sim.complete(to)
     assert sim.answer("op", 3) == Nothing(3, done=True)
 
 
@@ -72,10 +59,10 @@ def test_requests_are_answered_in_the_order_they_came() -> None:
     first, second = sim.sample("A"), sim.sample("B")
     assert [sim.ask("B"), sim.ask("A"), sim.ask("B")] == [None] * 3
     sim.crash()
-    end(sim, second)
+    sim.complete(second)
     answer = sim.answer("B", 1)
     assert isinstance(answer, Sample)
-    end(sim, first)
+    sim.complete(first)
     assert isinstance(sim.answer("A", 1), Sample)
     assert sim.answer("B", 2) is None
 
@@ -107,7 +94,7 @@ def test_now_waits_for_the_sampler() -> None:
 def test_done(mode: str) -> None:
     """When every trial has ended, every request is answered so, again and again."""
     sim = created(num_trials=1)
-    end(sim, sim.sample())
+    sim.complete(sim.sample())
     assert [sim.ask(mode=mode) for _ in range(2)] == [Nothing(1, done=True), Nothing(2, done=True)]
 
 
@@ -116,10 +103,10 @@ def test_the_end_is_waited_for() -> None:
     sim = created(num_trials=2)
     samples = [sim.sample(), sim.sample()]
     assert sim.ask("waits", "end") is None
-    end(sim, samples[0])
+    sim.complete(samples[0])
     assert sim.answer("waits", 0) is None
     sim.crash()
-    end(sim, samples[1])
+    sim.complete(samples[1])
     assert sim.answer("waits", 0) == Nothing(0, done=True)
 
 
@@ -139,7 +126,7 @@ def test_a_trial_to_be_handed_out_again_comes_first() -> None:
     first, second = sim.sample(), sim.sample()
     sim.release(first)
     assert sim.ask() is None
-    end(sim, second)
+    sim.complete(second)
     again = sim.answer("op", 2)
     assert isinstance(again, Sample)
     assert (again.trial, again.attempt) == (0, 2)
@@ -158,7 +145,7 @@ def test_two_operators_share_one_budget(search_alg: str) -> None:
         if isinstance(answer, Sample):
             samples.append(answer)
         if turn % 3 == 2 and samples:
-            end(sim, samples[turn // 3 % len(samples)])
+            sim.complete(samples[turn // 3 % len(samples)])
         if turn % 10 == 9:
             sim.crash()
     assert sorted(to.trial for to in samples) == list(range(7))
@@ -226,7 +213,8 @@ def test_a_repeated_request_gets_the_same_answer() -> None:
     """As long as the trial is theirs, also when it is at its end, and after a restart."""
     sim = created()
     to = sim.sample()
-    for reach in (lambda: None, lambda: sim.report(to, 0.5), lambda: end(sim, to), sim.crash):
+    stages: list[Callable[[], Any]] = [lambda: None, lambda: sim.report(to, 0.5), lambda: sim.complete(to), sim.crash]
+    for reach in stages:
         reach()
         before = snapshot(sim.study)
         sim.committed.replies.clear()
@@ -243,189 +231,9 @@ def test_a_repeated_request_that_waits() -> None:
     before = snapshot(sim.study)
     sim.send(Ask("u1", "op", 1))
     assert snapshot(sim.study) == before
-    end(sim, to)
+    sim.complete(to)
     assert len(sim.committed.replies["op"]) == 3  # the create's, and two samples
     assert len(sim.study.trials) == 2
-
-
-# --- operators come and go
-
-
-def test_a_trial_whose_operator_is_gone_is_given_to_another() -> None:
-    """If it was not started, it is handed out again unchanged: the same attempt, byte for byte."""
-    sim = created(num_workers=1, num_init_trials=1, batch_size_name="bs")
-    to = sim.sample("A")
-    sim.study.attempts.bound.failed(to.params["bs"])  # has been learned since
-    assert sim.ask("B") is None
-    sim.tick(gone=["A"])
-    answer = sim.answer("B", 0)
-    assert isinstance(answer, Sample)
-    assert (answer.trial, answer.attempt, answer.params) == (to.trial, to.attempt, to.params)
-
-
-def test_a_session_that_said_goodbye_is_gone() -> None:
-    """Nobody has to wait until its heartbeat expires."""
-    sim = created(num_workers=1, num_init_trials=1)
-    sim.sample("A")
-    sim.close("A")
-    assert sim.sample("B").trial == 0
-
-
-def test_a_trial_that_was_started_is_not_given_away() -> None:
-    """Its trainer goes on without the operator."""
-    sim = created(num_workers=1, num_init_trials=1)
-    sim.start(sim.sample("A"))
-    sim.close("A")
-    sim.tick(gone=["A"])
-    assert sim.ask("B") is None
-
-
-def test_a_trial_is_not_given_away_while_its_operator_is_there() -> None:
-    """Another operator gets another trial, or waits."""
-    sim = created(num_workers=1, num_init_trials=2)
-    assert [sim.sample("A").trial, sim.sample("B").trial] == [0, 1]
-    sim.tick(gone=["A"])
-    sim.ask("A", "end")  # it was only slow
-    assert sim.ask("B") is None
-
-
-def test_two_processes_of_one_attempt_after_all() -> None:
-    """If both operators launch it, the first process keeps the attempt, the second waits and is refused."""
-    sim = created(num_workers=1, num_init_trials=1)
-    first = sim.sample("A")
-    sim.close("A")
-    second = sim.sample("B")
-    assert sim.start(second, "b").life == "b"
-    assert sim.start(first, "a").life == "b"
-    sim.tick(80.0)
-    assert sim.start(first, "a").refused == ("a",)
-
-
-@pytest.mark.parametrize("leave", [lambda sim: sim.close("A"), lambda sim: sim.tick(gone=["A"])], ids=["close", "gone"])
-def test_requests_of_a_dead_session_are_withdrawn(leave: Any) -> None:
-    """They take no trial away from those who are there."""
-    sim = created(num_init_trials=1)
-    to = sim.sample("B")
-    sim.ask("A")
-    leave(sim)
-    sim.ask("B")
-    end(sim, to)
-    assert isinstance(sim.answer("B", 1), Sample)
-    assert len(sim.study.trials) == 2
-    sim.crash()
-    assert not sim.study.desk.requests
-
-
-def test_whose_heartbeats_matter() -> None:
-    """Lives of running trials; sessions that wait, or hold a trial that was not started."""
-    sim = created(num_init_trials=3, num_workers=1)
-    assert sim.study.watched() == ([], set())
-    first = sim.sample("A")
-    sim.sample("B")
-    sim.start(first, "x")
-    sim.sample("C")
-    sim.ask("D")
-    assert sim.study.watched() == ([(0, 1, "x")], {"B", "C", "D"})
-
-
-# --- launches that never come
-
-
-def test_a_trial_that_is_not_started_in_time() -> None:
-    """After launch_timeout it is handed out as the next attempt, once; it may come back until then."""
-    sim = created(num_workers=1, num_init_trials=1, launch_timeout=60.0)
-    first = sim.sample()
-    sim.tick(59.0)
-    assert sim.ask() is None
-    sim.tick(1.0)
-    again = sim.answer("op", 1)
-    assert isinstance(again, Sample)
-    assert (again.trial, again.attempt) == (0, 2)
-    assert sim.start(first).attempt == 2  # superseded
-    sim.tick(60.0)
-    assert sim.study.trials.since(0)[0].state is TrialState.FAILED
-    assert sim.sample().trial == 1
-
-
-def test_a_late_start_before_it_is_handed_out_again() -> None:
-    """Better late than never: the first launch goes on."""
-    sim = created(num_workers=1, num_init_trials=1, launch_timeout=60.0)
-    first = sim.sample()
-    sim.tick(60.0)
-    assert sim.report(first, 0.5) is Status.RUNNING
-    assert sim.ask() is None
-
-
-def test_without_a_launch_timeout_a_trial_may_wait_for_ever() -> None:
-    """A job may spend a week in a queue."""
-    sim = created()
-    to = sim.sample()
-    sim.tick(7 * 86_400.0)
-    assert sim.report(to, 0.5) is Status.RUNNING
-
-
-# --- trials that are left behind
-
-
-def test_a_trial_left_behind_is_finalized() -> None:
-    """A thread that would have to wait for its own trial ends it by asking for the next one."""
-    sim = created(num_workers=1, num_init_trials=1)
-    to = sim.sample()
-    sim.report(to, 0.5)
-    answer = sim.ask(yields=((0, 1, "a"),))
-    assert isinstance(answer, Sample)
-    assert answer.trial == 1
-    left = sim.study.trials.since(0)[0]
-    assert (left.state, left.reason) == (TrialState.STOPPED, "its training returned before the last iteration")
-    assert sim.report(to, 0.9) is Status.STOP
-
-
-def test_a_trial_left_behind_without_a_score() -> None:
-    """It is tried once more, and then has failed; the loop goes on."""
-    sim = created(num_workers=1, num_init_trials=1)
-    samples = [sim.sample()]
-    for _ in range(3):
-        last = samples[-1]
-        answer = sim.ask(yields=((last.trial, last.attempt, ""),))
-        assert isinstance(answer, Sample)
-        samples.append(answer)
-    assert [(to.trial, to.attempt) for to in samples] == [(0, 1), (0, 2), (1, 1), (1, 2)]
-
-
-def test_a_trial_is_not_ended_while_there_is_another() -> None:
-    """The initial trials may all be under way at once."""
-    sim = created(num_init_trials=2)
-    sim.start(sim.sample())
-    assert isinstance(sim.ask(yields=((0, 1, "a"),)), Sample)
-    assert sim.study.trials.since(0)[0].state is TrialState.RUNNING
-
-
-def test_only_as_many_as_needed_are_ended() -> None:
-    """Of several trials left behind the oldest is ended first, the others only if there is still no room."""
-    sim = created(num_init_trials=1, num_workers=2)
-    for _ in range(2):
-        sim.report(sim.sample(), 0.5)
-    answer = sim.ask(yields=((0, 1, "a"), (1, 1, "a")))
-    assert isinstance(answer, Sample)
-    assert [trial.state for trial in sim.study.trials] == [TrialState.STOPPED, TrialState.RUNNING, TrialState.ISSUED]
-
-
-@pytest.mark.parametrize("mode", ["next", "end"])
-def test_the_last_trial_left_behind(mode: str) -> None:
-    """Also when no trial is left, and when the end is waited for, with workers to spare."""
-    sim = created(num_trials=2, num_workers=4)
-    end(sim, sim.sample())
-    sim.report(sim.sample(), 0.5)
-    assert sim.ask(mode=mode, yields=((1, 1, "a"),)) == Nothing(2, done=True)
-
-
-@pytest.mark.parametrize("left", [(0, 1, "b"), (0, 2, "a"), (5, 1, "a"), (-1, 0, "")])
-def test_only_ones_own_trial_is_left_behind(left: tuple[int, int, str]) -> None:
-    """Another process's trial, another attempt or an unknown trial is none of their business."""
-    sim = created(num_workers=1, num_init_trials=1)
-    sim.report(sim.sample(), 0.5)
-    assert sim.ask(yields=(left,)) is None
-    assert sim.study.trials.since(0)[0].state is TrialState.RUNNING
 
 
 # --- suggestions
@@ -443,7 +251,7 @@ def test_suggestions_are_prepared_ahead() -> None:
     wanted = sim.study.wanted()
     assert wanted is not None
     assert (wanted.ordinal, wanted.count) == (4, 1)
-    assert [params for params in wanted.pending] == [to.params for to in samples]
+    assert list(wanted.pending) == [to.params for to in samples]
     sim.suggest()
     assert sim.study.wanted() is None
 
@@ -456,13 +264,27 @@ def test_one_worker_gets_suggestions_that_know_all_results() -> None:
     to = sim.sample()
     assert sim.study.wanted() is None  # it would be stale at once
     sim.ask()
-    end(sim, to)
+    sim.complete(to)
     assert sim.answer("op", 1) is None
     wanted = sim.study.wanted()
     assert wanted is not None
     assert [each.params for each in wanted.observations] == [to.params]
     sim.suggest()
     assert isinstance(sim.answer("op", 1), Sample)
+
+
+def test_a_suggestion_grows_stale_while_nobody_asks() -> None:
+    """What was ready before another trial came to its end is made anew."""
+    sim = Simulation(prompt=False)
+    sim.create(num_init_trials=1, num_workers=1)
+    sim.suggest()
+    sim.release(sim.sample())
+    sim.suggest()
+    sim.complete(sim.sample())
+    assert len(sim.study.desk.ready) == 1
+    assert sim.ask() is None
+    sim.suggest()
+    assert isinstance(sim.answer("op", 2), Sample)
 
 
 def test_several_workers_need_not_wait_for_a_fit() -> None:
@@ -474,7 +296,7 @@ def test_several_workers_need_not_wait_for_a_fit() -> None:
     sim.suggest()
     sim.sample()
     sim.suggest()
-    end(sim, to)
+    sim.complete(to)
     assert sim.study.wanted() is not None
     assert isinstance(sim.ask(), Sample)
 
@@ -520,7 +342,7 @@ def test_a_sampler_without_ideas_is_not_asked_in_vain() -> None:
     to = sim.sample()
     sim.send(Suggested("u1", 0, 1, ()))
     assert sim.study.wanted() is None
-    end(sim, to)
+    sim.complete(to)
     assert sim.study.wanted() is not None
 
 
@@ -528,7 +350,7 @@ def test_what_a_sampler_learns() -> None:
     """Every trial that has ended: its best score, how far it got, and whether that was the end."""
     sim = created(num_trials=5, num_init_trials=4, num_workers=2)
     completed, stopped, invalid, pending = (sim.sample() for _ in range(4))
-    end(sim, completed)
+    sim.complete(completed)
     sim.report(stopped, 0.25)
     sim.finalize(stopped)
     for _ in range(3):

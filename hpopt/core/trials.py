@@ -85,10 +85,6 @@ class Trials:
         issued = (self._trials[i] for i in sorted(self.pending))
         return next((t for t in issued if t.state is TrialState.ISSUED and t.session in sessions), None)
 
-    def running(self) -> Iterator[Trial]:
-        """Every trial whose trainer is at work."""
-        return (trial for trial in self.pending_trials() if trial.state is TrialState.RUNNING)
-
     def pending_trials(self) -> list[Trial]:
         """Every trial that occupies a worker, by id."""
         return [self._trials[i] for i in sorted(self.pending)]
