@@ -132,8 +132,11 @@ class Keeper:
             if self.link.reading_since and time.monotonic() - self.link.reading_since > BLOCK / 1000 + 10:
                 await self.link.close()
                 raise ConnectionError("a read has not returned in time")
-            async with asyncio.timeout(COMMAND_TIMEOUT), self.lock:  # a commit that hangs holds the lock
-                await self._tick()
+            try:
+                async with asyncio.timeout(COMMAND_TIMEOUT), self.lock:  # a commit that hangs holds the lock
+                    await self._tick()
+            except TimeoutError:
+                raise ConnectionError("the server has not answered in time") from None
 
     async def _tick(self) -> None:
         lives, sessions = self.study.watched()

@@ -247,6 +247,8 @@ def _begin(keys: StudyKeys, spec: StudySpec, folder: Path, url: str | None, *, r
     full_url = embedded.url if embedded is not None else str(url)
     try:
         server = server_at(full_url)
+        if embedded is not None:
+            server.client.forget_connections()  # those to an earlier server at the same place, which has ended
         session = secrets.token_hex(8)
         create_event = Create(secrets.token_hex(8), session, spec, resume, overwrite, private=embedded is not None)
         created = _created(server, keys, create_event)

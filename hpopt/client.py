@@ -65,8 +65,8 @@ class Inquiry:
 class Client:
     """One server, for all threads of this process: each has its own connection. Forked children make new ones."""
 
-    def __init__(self, url: str, gone: Callable[[str], bool] | None = None) -> None:
-        """`gone(url)`: whether the server at the URL has ended for good. Nothing is connected yet.
+    def __init__(self, url: str, gone: Callable[[str], str] | None = None) -> None:
+        """`gone(url)`: why the server at the URL has ended for good, "" if it has not. Nothing is connected yet.
 
         Raises ValueError when the URL cannot be used.
         """
@@ -81,8 +81,10 @@ class Client:
     def __repr__(self) -> str:
         return f"Client({self.shown!r})"
 
-    def call(self, *commands: tuple[Any, ...]) -> list[Any]:
+    def call(self, *commands: tuple[Any, ...], vital: bool = False) -> list[Any]:
         """Send commands in one write; their answers, errors among them as values.
+
+        With `vital`, an answer before the last that is an error, or nothing, is the last one that is waited for.
 
         Raises a connection error when the server is away. Whatever interrupts the call, the connection is dropped
         then: a late answer can never be taken for that of another call.
@@ -91,7 +93,7 @@ class Client:
         try:
             connection.connect()  # does nothing when it is connected
             connection.send_packed_command(connection.pack_commands(commands), check_health=False)
-            return [_receive(connection) for _ in commands]
+            return _receive_all(connection, len(commands), vital=vital)
         except BaseException:
             connection.disconnect()
             raise
@@ -159,11 +161,11 @@ class Client:
         make = () if inquiry.make else ("NOMKSTREAM",)
         events = (*inquiry.before, inquiry.event)
         adds = [("XADD", inquiry.inbox, *make, "*", "e", encode(event)) for event in events]
-        answers = self.call(*adds, *inquiry.extra, read)
+        answers = self.call(*adds, *inquiry.extra, read, vital=True)
         for each in answers:
             if isinstance(each, Exception):
                 raise each
-        if answers[0] is None:
+        if answers[-1] is None and len(answers) <= len(adds):
             raise UnknownStudy(
                 f"there is no study {inquiry.study!r} on {self.shown}: check study=, namespace= and HPOPT_URL "
                 "(if it was there before, the server has lost its data)"
@@ -176,10 +178,11 @@ class Client:
         if isinstance(error, _REFUSED):
             remedy = "check the credentials in HPOPT_URL"
             raise HpoptUnavailable(f"{self.shown} refuses us ({error}): {remedy}") from None
-        if self._gone is not None and self._gone(self.url):
-            raise HpoptUnavailable(f"the operator that ran {self.shown} has ended") from None
+        if self._gone is not None and (why := self._gone(self.url)):
+            raise HpoptUnavailable(why) from None
         how = "does not serve us now" if isinstance(error, exceptions.ResponseError) else "is unreachable"
         remedy = "is the server up, and is HPOPT_URL right?"
+        self._connection().disconnect()  # the name may lead to another server by now, one that is not a replica
         patience.endure(HpoptUnavailable, f"{self.shown} {how} ({error})", remedy)
         patience.nap(pause * random.uniform(0.5, 1.0))
         return min(2 * pause, LONGEST_PAUSE)
@@ -214,7 +217,7 @@ class Client:
         return connection
 
     def forget_connections(self) -> None:
-        """After a fork: the sockets belong to the parent."""
+        """Make new ones from now on: the sockets belong to the parent of this fork, or lead to a server that is gone."""
         self._local = threading.local()
 
 
@@ -251,6 +254,16 @@ def _defaults(url: str) -> dict[str, Any]:
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         options["socket_keepalive_options"] = {socket.TCP_USER_TIMEOUT: 10_000}
     return options
+
+
+def _receive_all(connection: Any, count: int, *, vital: bool) -> list[Any]:
+    answers: list[Any] = []
+    while len(answers) < count:
+        answers.append(_receive(connection))
+        if vital and len(answers) < count and (answers[-1] is None or isinstance(answers[-1], Exception)):
+            connection.disconnect()
+            break
+    return answers
 
 
 def _receive(connection: Any) -> Any:

@@ -96,6 +96,11 @@ class EmbeddedServer:
         if self._failure is not None:
             raise self._failure
 
+    def last_words(self) -> str:
+        """Why the server has ended for good; waits until the watchdog knows."""
+        self._watchdog.join(_STOP_TIMEOUT)
+        return str(self._failure or "the bundled server was closed")
+
     def close(self) -> None:
         """End server and coordinator, with every acknowledged write on disk. Does nothing in a forked child."""
         if os.getpid() != self._creator or self._closing.is_set():
@@ -210,6 +215,14 @@ class EmbeddedServer:
             os.close(fd)
         if self._process:
             self._process.returncode = 0  # not our child: nothing to wait for, or to warn about
+
+
+def why_ended(url: str) -> str:
+    """Why the server behind this URL has ended for good; "" if it has not, but may be restarting."""
+    if not closed_mark(url):
+        return ""
+    own = next((server for server in list(_live) if server.url == url), None)
+    return f"the operator that ran {url} has ended" if own is None else own.last_words()
 
 
 def closed_mark(url: str) -> bool:

@@ -112,7 +112,7 @@ class HpOpt:
                 samples.append(answer)
                 answer = self._session.ask("now")
         except BaseException:
-            self._session.repeat("next", *(sample.n for sample in samples))
+            self._session.repeat("now", *(sample.n for sample in samples))
             raise
         return [self._config(sample) for sample in samples]
 

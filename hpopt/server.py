@@ -51,11 +51,11 @@ def server_at(url: str) -> Server:
         return server
 
 
-def _gone(url: str) -> bool:
-    """Whether the operator of an embedded server has ended; asked only when the server is away."""
-    from hpopt.embedded import closed_mark
+def _gone(url: str) -> str:
+    """Why an embedded server has ended for good, "" if it has not; asked only when the server is away."""
+    from hpopt.embedded import why_ended
 
-    return closed_mark(url)
+    return why_ended(url)
 
 
 def remember(url: str) -> str | None:

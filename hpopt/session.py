@@ -46,7 +46,7 @@ class Session:
     # --- requests
 
     def next(self, timeout: float | None) -> Sample | Nothing:
-        """A sample, first of all the one that an interrupted request for "now" may have been given."""
+        """A sample, first of all those that interrupted requests for "now" may have been given."""
         while self._unanswered["now"]:
             answer = self.ask("now", timeout)
             if isinstance(answer, Sample):

@@ -140,6 +140,7 @@ class Server:
 
     def start(self) -> Self:
         """Start it, on what it has stored before; returns when it answers."""
+        self.folder.mkdir(exist_ok=True)
         settings = {**self.settings, "dir": str(self.folder), "unixsocket": str(self.socket)}
         text = "".join(f"{name} {value}\n" for name, value in settings.items())
         self.program = Program([find_server(), "-"], stdin=text)

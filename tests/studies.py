@@ -42,6 +42,13 @@ def accuracy(config: dict[str, Any], step: int) -> float:
     return step / (step + 1) - 0.1 * abs(math.log10(config["params"]["lr"]) + 2)
 
 
+def sample(hpo: hpopt.HpOpt) -> dict[str, Any]:
+    """The next config, which there must be."""
+    config = hpo.get_next_sample()
+    assert config is not None
+    return config
+
+
 def train(config: dict[str, Any], score: Score = accuracy) -> list[hpopt.Status]:
     """Report until it is enough, as trainers do; what was answered."""
     answers = []

@@ -220,6 +220,22 @@ def test_a_query_gets_the_newest_verdict() -> None:
     assert verdict == Verdict(1, "a", 0, 1)
 
 
+@pytest.mark.parametrize("rule", [{"search_alg": "asha"}, {"early_stop": "median_stop"}], ids=["asha", "median"])
+def test_the_rule_stops_a_trial(rule: dict[str, Any]) -> None:
+    """What the scheduler says is the answer to the step, the trial's end, and its reason."""
+    sim, first = begun(num_workers=4, mode="min", **rule)
+    *others, to = [first, *(sim.sample() for _ in range(3))]
+    for other in others:
+        assert [sim.report(other, 0.1) for _ in range(3)] == [Status.RUNNING] * 3
+    statuses = [sim.report(to, 0.9)]
+    while statuses[-1] is Status.RUNNING:
+        statuses.append(sim.report(to, 0.9))
+    trial = trial_of(sim, to)
+    assert (trial.state, trial.stop_step, trial.last_step) == (S.STOPPED, len(statuses), len(statuses))
+    assert len(statuses) < 4
+    assert trial.reason.startswith(("asha: ", "median_stop: "))
+
+
 # --- scores that are none
 
 

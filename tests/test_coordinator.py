@@ -1,9 +1,7 @@
 """Coordinator processes: who owns a study, how it changes hands, and what a bad event does to it."""
 
 import signal
-import sys
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,42 +13,13 @@ import hpopt
 from hpopt.core.keys import StudyKeys
 from hpopt.core.messages import MAX_BYTES, VERSION, Ask, Finalize, Verdict, decode, encode
 from tests.check_history import stored, violations
-from tests.conftest import Start
+from tests.conftest import Create, Quick
 from tests.journal import read
 from tests.load import start_load
-from tests.server import SHORT, Program, Server, until
-from tests.studies import SMALL, curve, run_all, train
+from tests.server import SHORT, Server, until
+from tests.studies import curve, run_all, sample, train
 
 LEASE = float(SHORT[1])
-Create = Callable[..., hpopt.HpOpt]
-Quick = Callable[..., Program]
-
-
-@pytest.fixture
-def quick(start: Start) -> Quick:
-    """Starts coordinators that need no second process for suggestions, and waits until they are ready."""
-
-    def begin(*options: str, **others: Any) -> Program:
-        program = start("--quick", *options, module="tests.faulty_coordinator", **others)
-        program.wait_for("coordinator ready")
-        return program
-
-    return begin
-
-
-@pytest.fixture
-def study(server: Server, tmp_path: Path) -> Iterator[Create]:
-    """hpopt.create for a study called "run" on the private server, unless something else is asked for."""
-    made: list[hpopt.HpOpt] = []
-
-    def begin(**changes: Any) -> hpopt.HpOpt:
-        where = {"url": server.url, "save_path": tmp_path / "out", "study": "run"}
-        made.append(hpopt.create(**{**SMALL, **where, **changes}))
-        return made[-1]
-
-    yield begin
-    for hpo in made:
-        hpo.close()
 
 
 def steps(hpo: hpopt.HpOpt, trial: int = 0) -> list[int]:
@@ -66,7 +35,7 @@ def test_a_dead_owner_is_replaced(quick: Quick, study: Create) -> None:
     first = quick()
     hpo = study()
     second = quick()
-    config = hpo.get_next_sample()
+    config = sample(hpo)
     hpopt.report(config, 0.1)
     first.kill()
     began = time.monotonic()
@@ -80,7 +49,7 @@ def test_a_paused_owner_is_fenced(quick: Quick, study: Create) -> None:
     """A coordinator that stood still while another one took over writes nothing when it wakes up, and starts anew."""
     first = quick()
     hpo = study()
-    config = hpo.get_next_sample()
+    config = sample(hpo)
     hpopt.report(config, 0.1)
     first.pause()
     second = quick()
@@ -101,7 +70,7 @@ def test_a_drained_owner_hands_over_at_once(quick: Quick, study: Create, number:
     """A coordinator that is asked to end gives its leases back: others need not wait for them to run out."""
     first = quick(times=("--lease", "30"))
     hpo = study()
-    config = hpo.get_next_sample()
+    config = sample(hpo)
     second = quick(times=("--lease", "30"))
     first.signal(number)
     began = time.monotonic()
@@ -116,7 +85,7 @@ def test_a_drained_owner_finishes_what_it_has_read(quick: Quick, study: Create) 
     """Reports that are under way while one coordinator replaces another are each counted once."""
     owner = quick()
     hpo = study(max_iterations=100, num_workers=4)
-    configs = [hpo.get_next_sample() for _ in range(4)]
+    configs = [sample(hpo) for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
         trained = [pool.submit(train, config) for config in configs]
         for _ in range(3):
@@ -132,7 +101,7 @@ def test_only_coordinator(server: Server, quick: Quick, study: Create) -> None:
     """An embedded coordinator takes the lease of its dead predecessor at once."""
     first = quick("--embedded", times=("--lease", "30"))
     hpo = study()
-    config = hpo.get_next_sample()
+    config = sample(hpo)
     first.kill()
     assert server.redis.exists(StudyKeys("default", "run").lease)
     quick("--embedded", times=("--lease", "30"))
@@ -198,7 +167,7 @@ def test_dead_letters(server: Server, quick: Quick, study: Create) -> None:
     """What is no event is put aside with the reason, and the events around it are handled."""
     coordinator = quick()
     hpo = study()
-    config = hpo.get_next_sample()
+    config = sample(hpo)
     keys = StudyKeys("default", "run")
     for payload in BAD.values():
         server.redis.xadd(keys.inbox, {"e": payload})
@@ -215,7 +184,7 @@ def test_a_poisoned_event(server: Server, quick: Quick, study: Create) -> None:
     """An event that the coordinator cannot handle is put aside after some tries, and its sender is told to stop."""
     coordinator = quick("--fault", "poison:1:report")
     hpo = study(num_workers=2)
-    good, bad = hpo.get_next_sample(), hpo.get_next_sample()
+    good, bad = sample(hpo), sample(hpo)
     hpopt.report(good, 0.1)
     with ThreadPoolExecutor(2) as pool:
         refused, accepted = pool.submit(hpopt.report, bad, 0.2), pool.submit(hpopt.report, good, 0.3)
@@ -228,12 +197,12 @@ def test_a_poisoned_event(server: Server, quick: Quick, study: Create) -> None:
     assert len(letters) == 1
 
 
-def test_a_poisoned_event_kills_nobody_else(server: Server, quick: Quick, study: Create) -> None:
+def test_a_poisoned_event_kills_nobody_else(quick: Quick, study: Create) -> None:
     """While one study stumbles over an event, another one goes on without a pause."""
     coordinator = quick("--fault", "poison:1:report")
     hpo, other = study(num_workers=2), study(study="other", num_workers=1)
-    config = other.get_next_sample()
-    _, bad = hpo.get_next_sample(), hpo.get_next_sample()
+    config = sample(other)
+    _, bad = sample(hpo), sample(hpo)
     with ThreadPoolExecutor(1) as pool:
         refused = pool.submit(hpopt.report, bad, 0.2)
         train(config)
@@ -245,7 +214,7 @@ def test_progress_clears_the_suspicion(server: Server, quick: Quick, study: Crea
     """After a few deaths without progress events are tried one by one; when that has gone well, in batches again."""
     first = quick()
     hpo = study(max_iterations=100)
-    config = hpo.get_next_sample()
+    config = sample(hpo)
     first.kill()
     keys = StudyKeys("default", "run")
     server.redis.hset(keys.meta, "starts", 7)
@@ -267,7 +236,7 @@ def test_events_of_nobody(server: Server, quick: Quick, study: Create) -> None:
     server.redis.xadd(keys.inbox, {"e": encode(Finalize("another", 0, 1))})
     server.redis.xadd(keys.inbox, {"e": encode(Finalize(hpo.uid, 77, 1))})
     server.redis.xadd(keys.inbox, {"e": encode(Ask("another", "nobody", 0))})
-    assert hpo.get_next_sample() is not None
+    sample(hpo)
     refusals: Any = server.redis.xrange(keys.replies("nobody"))
     assert [decode(fields[b"r"]).code for _, fields in refusals] == ["replaced"]
     assert len(hpo.trials()) == 1

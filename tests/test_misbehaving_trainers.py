@@ -15,7 +15,7 @@ import torch
 import hpopt
 from hpopt.embedded import EmbeddedServer
 from tests.conftest import Create
-from tests.server import until
+from tests.server import DEADLINE, until
 from tests.studies import SMALL, TRAINER, accuracy, curve, run_python, states, train
 
 STOP, RUNNING = hpopt.status.STOP, hpopt.status.RUNNING
@@ -42,7 +42,7 @@ print(hpopt.report(hpo.get_next_sample(), 0.5).name)
 def loop(hpo: hpopt.HpOpt, trainer: Callable[[Config], object]) -> list[tuple[int, int]]:
     """The sequential loop of somebody who goes on after an error; (trial, attempt) of each config. Never hangs."""
     handed = []
-    while (config := hpo.get_next_sample(timeout=15)) is not None:
+    while (config := hpo.get_next_sample(timeout=DEADLINE)) is not None:
         handed.append((config["trial_id"], config["attempt"]))
         with suppress(ArithmeticError, KeyboardInterrupt):
             trainer(config)
@@ -126,7 +126,7 @@ def test_waiting_for_the_best_ends_what_was_left_behind(create: Create) -> None:
     hpo = create(num_trials=1)
     config = hpo.get_next_sample() or {}
     hpopt.report(config, 0.5)
-    assert hpo.get_best_config(wait=True, timeout=15) == config["params"]
+    assert hpo.get_best_config(wait=True, timeout=DEADLINE) == config["params"]
     assert states(hpo) == ["stopped"]
 
 
@@ -177,16 +177,17 @@ def test_a_pure_operator_ends_nothing_by_waiting(create: Create) -> None:
     with pytest.raises(TimeoutError, match=r"0 \(issued\), 1 \(issued\)"):
         hpo.get_next_sample(timeout=0.5)
     assert [run_python(TRAINER, config)[-1] for config in (again, two)] == ["STOP"] * 2
-    assert run_python(TRAINER, hpo.get_next_sample(timeout=15))[-1] == "STOP"
+    assert run_python(TRAINER, hpo.get_next_sample(timeout=DEADLINE))[-1] == "STOP"
     assert hpo.get_next_sample() is None
     assert [(trial.state, trial.attempt) for trial in hpo.trials()] == [("completed", n) for n in (2, 1, 1)]
 
 
 def test_a_trial_that_is_not_launched_in_time_goes_to_somebody_else(create: Create) -> None:
     """After launch_timeout a trial is handed out again; the launch that comes too late is told to stop."""
-    hpo = create(num_trials=1, launch_timeout=0.4)
+    hpo = create(num_trials=1, launch_timeout=1)
     late = hpo.get_next_sample() or {}
-    again = hpo.get_next_sample(timeout=15) or {}
+    again = hpo.get_next_sample(timeout=DEADLINE) or {}
+    assert hpopt.report(again, 0.5) == RUNNING
     assert (again["trial_id"], again["attempt"], again["params"]) == (0, 2, late["params"])
     assert run_python(TRAINER, late) == ["STOP"]
     assert train(again)[-1] == STOP
@@ -238,7 +239,7 @@ def test_an_operator_that_leaves_gives_back_what_it_trained(create: Create, embe
     with create(study="left") as hpo:
         assert hpo.trials() == []
         assert run_python(LEAVE, {**name, "save_path": str(hpo.save_path), "resume": True}) == ["RUNNING"]
-        config = hpo.get_next_sample(timeout=5) or {}
+        config = hpo.get_next_sample(timeout=DEADLINE) or {}
         assert (config["trial_id"], config["attempt"]) == (0, 2)
         train(config)
         assert [(point.attempt, point.step) for point in curve(hpo, 0)] == [(1, 1), (2, 1), (2, 2), (2, 3), (2, 4)]
@@ -271,7 +272,7 @@ def test_an_interrupted_request_is_repeated_by_the_next_one(create: Create) -> N
     with interrupted_after(0.3):
         hpo.get_next_sample()
     assert run_python(TRAINER, config)[-1] == "STOP"
-    second = hpo.get_next_sample(timeout=15) or {}
+    second = hpo.get_next_sample(timeout=DEADLINE) or {}
     assert second["trial_id"] == 1
     train(second)
     assert hpo.get_next_sample() is None

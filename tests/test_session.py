@@ -7,12 +7,14 @@ import logging
 import math
 import os
 import pickle
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import hpopt
+from hpopt.embedded import EmbeddedServer
 from tests.conftest import Create
 from tests.server import Server, start_coordinator, until
 from tests.studies import SMALL, SPACE, run_all, start_python, train
@@ -167,6 +169,14 @@ def test_one_embedded_server_per_save_path(tmp_path: Path, monkeypatch: pytest.M
         assert [trial.state for trial in hpo.trials()] == ["completed"]
     with hpopt.create(**SMALL, save_path=tmp_path) as hpo:  # it belongs to nobody else: no StudyExists
         assert hpo.trials() == []
+
+
+def test_an_operator_hears_why_its_server_has_ended(tmp_path: Path) -> None:
+    """If the embedded server ends under its operator, what waits for it is told why, with the ends of its logs."""
+    with EmbeddedServer.start(tmp_path) as server, hpopt.create(**SMALL, url=server.url, save_path=tmp_path) as hpo:
+        os.kill(server.pid, signal.SIGTERM)
+        with pytest.raises(hpopt.HpoptUnavailable, match=r"(?s)the bundled server has ended.*supervisor\.log.*SIGTERM"):
+            _ = [hpo.get_next_sample() for _ in range(6)]  # the sixth has to wait
 
 
 # --- secrets

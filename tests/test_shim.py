@@ -1,5 +1,4 @@
 import asyncio
-import json
 import multiprocessing
 import os
 import pickle
@@ -7,6 +6,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ import hpopt
 from hpopt import contacts, server
 from hpopt.embedded import EmbeddedServer
 from tests.conftest import Create
-from tests.server import until
 from tests.studies import TRAINER, curve, run_python, states, train
 
 # Python 3.12 and later warn of a fork in a process with threads. The shim has threads, and users fork (a DataLoader
@@ -111,7 +110,7 @@ def test_nothing_is_left_of_ended_threads(create: Create, monkeypatch: pytest.Mo
         thread = threading.Thread(target=train, args=(config, number))
         thread.start()
         thread.join()
-        left.append((threading.active_count(), len(os.listdir("/proc/self/fd"))))
+        left.append((threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))))
     assert states(hpo) == ["completed"] * 150
     threads, descriptors = map(max, zip(*left[20:], strict=True))
     assert (threads, descriptors) <= (left[20][0], left[20][1] + 5), "but for the files that the mirror writes"
@@ -244,21 +243,6 @@ def test_second_process_of_an_attempt_cannot_end_it(create: Create) -> None:
     assert hpopt.report(config, 0.6) is RUNNING
 
 
-# Configs
-
-
-def test_config_travels(create: Create) -> None:
-    """A config that was pickled, or written as JSON by a tool that knows no ints, is still the same trial's."""
-    hpo = create(num_trials=1)
-    config = hpo.get_next_sample()
-    assert config is not None
-    assert pickle.loads(pickle.dumps(config)) == config
-    as_floats = {name: float(value) if type(value) is int else value for name, value in config["hpopt"].items()}
-    for copy in (pickle.loads(pickle.dumps(config)), json.loads(json.dumps(config)), {"hpopt": as_floats}):
-        assert hpopt.report(copy, 0.5) is RUNNING
-    assert len(curve(hpo, 0)) == 3
-
-
 def test_operator_stays_in_its_process(create: Create) -> None:
     """An HpOpt cannot be pickled, and does nothing in a forked child."""
     hpo = create()
@@ -275,57 +259,40 @@ def test_operator_stays_in_its_process(create: Create) -> None:
     assert hpo.get_next_sample() is not None
 
 
-@pytest.mark.parametrize(
-    ("changed", "error", "words"),
-    [
-        (None, TypeError, "config=None: pass the dict"),
-        ([], TypeError, r"config=\[\]: pass the dict"),
-        ({}, ValueError, r'config\["hpopt"\] is missing'),
-        ({"hpopt": "x"}, ValueError, r'config\["hpopt"\] is missing'),
-        ({"trial": None}, ValueError, r'\["trial"\]=None'),
-        ({"trial": -1}, ValueError, r'\["trial"\]=-1'),
-        ({"trial": True}, ValueError, r'\["trial"\]=True'),
-        ({"attempt": 1.5}, ValueError, r'\["attempt"\]=1.5'),
-        ({"study": ""}, ValueError, r"""\["study"\]=''"""),
-        ({"study": "a b"}, ValueError, "study='a b'"),
-        ({"uid": 3}, ValueError, r'\["uid"\]=3'),
-        ({"url": 3}, ValueError, r'\["url"\]=3'),
-        ({"url": None}, ValueError, "set HPOPT_URL"),
-        ({"url": "http://somewhere"}, ValueError, "use redis://"),
-    ],
-)
-def test_config_that_is_none(changed: Any, error: type[Exception], words: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is wrong with a config is named, at once."""
-    monkeypatch.delenv("HPOPT_URL", raising=False)
-    identity = {"version": 1, "namespace": "n", "study": "s", "uid": "u", "trial": 0, "attempt": 1, "url": "redis://h"}
-    config = changed
-    if isinstance(changed, dict) and changed and "hpopt" not in changed:
-        config = {"hpopt": {**identity, **changed}}
-    with pytest.raises(error, match=words):
-        hpopt.report(config, 0.5)
+# Requests that were given up
 
 
-def test_bad_calls_send_nothing(create: Create, tmp_path: Path) -> None:
-    """A report without a score, with two, or with a step that is none, is an error, and the trial stays as it was."""
-    config = create(save_path=tmp_path).get_next_sample()
-    assert config is not None
-    for arguments in ({}, {"score": 1, "result": 1}, {"score": None}, {"score": "1"}):
-        with pytest.raises(TypeError, match=r"pass (the score once|one number)"):
-            hpopt.report(config, **arguments)
-    for step in (0, -1, 1.0, True, 2**31):
-        with pytest.raises(ValueError, match="current_iters="):
-            hpopt.report(config, 0.5, step)  # type: ignore[arg-type]
-    assert not contacts.contact(config).started
-
-
-def test_steps_of_the_users_own(create: Create) -> None:
-    """Steps may be given and skipped; one that was reported before changes nothing, and counting goes on from each."""
-    hpo = create(num_trials=1, max_iterations=10)
+def test_given_up_requests_are_not_mixed_up(create: Create) -> None:
+    """To wait for the end in vain, and then to ask for a sample, are two requests; and the other way round."""
+    hpo = create(num_trials=2, num_init_trials=1)
     config = hpo.get_next_sample()
-    assert config is not None
-    calls = [(0.1, None), (0.3, 3), (0.9, 3), (0.8, 2), (0.9, None), (0.4, None), (1.0, 99)]
-    answers = [hpopt.report(config, score, step) for score, step in calls]
-    assert answers == [RUNNING] * 6 + [STOP]
-    assert [(point.step, point.score) for point in curve(hpo, 0)] == [(1, 0.1), (3, 0.3), (4, 0.4), (10, 1.0)]
-    assert hpopt.report(config, 0.5) is STOP
-    until(lambda: states(hpo) == ["completed"], "the end of the trial")
+    for wait in (lambda: hpo.get_best_config(wait=True, timeout=0.05), lambda: hpo.get_next_sample(timeout=0)) * 2:
+        with pytest.raises(TimeoutError, match="num_workers=1, and under way are the trials 0"):
+            wait()
+    for following in (1, None):
+        forked(partial(train, config, number))()
+        found = hpo.get_next_sample()
+        assert (found and found["trial_id"]) == following
+        config = found
+    assert hpo.get_best_config(wait=True) is not None
+
+
+def test_samples_of_an_interrupted_call_are_handed_out_by_the_next(
+    create: Create, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C in get_next_samples() loses none of the samples that it had already."""
+    hpo = create(num_trials=3, num_init_trials=3)
+    ask = hpo._session.ask
+    answers: list[object] = []
+
+    def interrupted(mode: str, timeout: float | None = None) -> object:
+        if len(answers) == 2:
+            raise KeyboardInterrupt
+        answers.append(ask(mode, timeout))
+        return answers[-1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hpo._session, "ask", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            hpo.get_next_samples()
+    assert [config["trial_id"] for config in hpo.get_next_samples()] == [0, 1, 2]

@@ -63,5 +63,5 @@ def without_credentials(url: str) -> str:
     """The URL as it may be shown, stored and sent; of a URL that cannot be read, rather too little than too much."""
     text = _SECRETS.sub("", url).rstrip("?&")
     start = text.find("://") + 3 if "://" in text else 0
-    end = text.find("/", start) if text.startswith("unix:") else len(text)  # a path may hold an @
+    end = f"{text}/".find("/", start) if text.startswith("unix:") else len(text)  # a path may hold an @
     return text[:start] + text[max(start, text.rfind("@", start, end) + 1) :]

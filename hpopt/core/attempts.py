@@ -82,7 +82,6 @@ class Attempts:
         """The attempt has ended, with or without scores."""
         trial = self._current(event, turn)
         if trial is not None:
-            self.lives.begun(trial, turn)
             reason = "its training crashed" if event.crashed else "finalized"
             self.finish(trial, reason, turn, crashed=event.crashed)
 

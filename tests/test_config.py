@@ -1,0 +1,82 @@
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import hpopt
+from hpopt import contacts
+from tests.conftest import Create
+from tests.studies import curve, states
+
+RUNNING, STOP = hpopt.Status.RUNNING, hpopt.Status.STOP
+
+
+def test_config_travels(create: Create) -> None:
+    """A config that was pickled, or written as JSON by a tool that knows no ints, is still the same trial's."""
+    hpo = create(num_trials=1)
+    config = hpo.get_next_sample()
+    assert config is not None
+    pickled = pickle.loads(pickle.dumps(config))  # noqa: S301 - our own
+    assert pickled == config
+    as_floats = {name: float(value) if type(value) is int else value for name, value in config["hpopt"].items()}
+    for copy in (pickled, json.loads(json.dumps(config)), {"hpopt": as_floats}):
+        assert hpopt.report(copy, 0.5) is RUNNING
+    assert len(curve(hpo, 0)) == 3
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "words"),
+    [
+        (None, TypeError, "config=None: pass the dict"),
+        ([], TypeError, r"config=\[\]: pass the dict"),
+        ({}, ValueError, r'config\["hpopt"\] is missing'),
+        ({"hpopt": "x"}, ValueError, r'config\["hpopt"\] is missing'),
+        ({"trial": None}, ValueError, r'\["trial"\]=None'),
+        ({"trial": -1}, ValueError, r'\["trial"\]=-1'),
+        ({"trial": True}, ValueError, r'\["trial"\]=True'),
+        ({"attempt": 1.5}, ValueError, r'\["attempt"\]=1.5'),
+        ({"study": ""}, ValueError, r"""\["study"\]=''"""),
+        ({"study": "a b"}, ValueError, "study='a b'"),
+        ({"uid": 3}, ValueError, r'\["uid"\]=3'),
+        ({"url": 3}, ValueError, r'\["url"\]=3'),
+        ({"url": None}, ValueError, "set HPOPT_URL"),
+        ({"url": "http://somewhere"}, ValueError, "use redis://"),
+    ],
+)
+def test_config_that_is_none(changed: Any, error: type[Exception], words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is wrong with a config is named, at once."""
+    monkeypatch.delenv("HPOPT_URL", raising=False)
+    identity = {"version": 1, "namespace": "n", "study": "s", "uid": "u", "trial": 0, "attempt": 1, "url": "redis://h"}
+    config = changed
+    if isinstance(changed, dict) and changed and "hpopt" not in changed:
+        config = {"hpopt": {**identity, **changed}}
+    with pytest.raises(error, match=words):
+        hpopt.report(config, 0.5)
+
+
+def test_bad_calls_send_nothing(create: Create, tmp_path: Path) -> None:
+    """A report without a score, with two, or with a step that is none, is an error, and the trial stays as it was."""
+    config = create(save_path=tmp_path).get_next_sample()
+    assert config is not None
+    for arguments in ({}, {"score": 1, "result": 1}, {"score": None}, {"score": "1"}):
+        with pytest.raises(TypeError, match=r"pass (the score once|one number)"):
+            hpopt.report(config, **arguments)
+    for step in (0, -1, 1.0, True, 2**31):
+        with pytest.raises(ValueError, match="current_iters="):
+            hpopt.report(config, 0.5, step)  # type: ignore[arg-type]
+    assert not contacts.contact(config).started
+
+
+def test_steps_of_the_users_own(create: Create) -> None:
+    """Steps may be given and skipped; one that was reported before changes nothing, and counting goes on from each."""
+    hpo = create(num_trials=1, max_iterations=10)
+    config = hpo.get_next_sample()
+    assert config is not None
+    calls = [(0.1, None), (0.3, 3), (0.9, 3), (0.8, 2), (0.9, None), (0.4, None), (1.0, 99)]
+    answers = [hpopt.report(config, score, step) for score, step in calls]
+    assert answers == [RUNNING] * 6 + [STOP]
+    assert [(point.step, point.score) for point in curve(hpo, 0)] == [(1, 0.1), (3, 0.3), (4, 0.4), (10, 1.0)]
+    assert hpopt.report(config, 0.5) is STOP
+    assert states(hpo) == ["completed"]
