@@ -32,6 +32,11 @@ SPACE = {
     "dropout": hpopt.search_space("uniform", [0.0, 0.6]),
     "optimizer": hpopt.search_space("choice", ["sgd", "adam", "rmsprop"]),
 }
+NOTE = """\
+Every row has its own PINGs, by redis-py from the same process, one before each call. p99 of a busy machine is noise of
+that machine: compare ratios. CPU is what the kernel accounts to each process, per report, in a loop of nothing but
+reports, so it includes the system calls that wake the next process. `get_next_sample` right after a result waits for a
+fit that uses that result, with `num_workers=1`: the fit is what takes the time."""
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -92,7 +97,8 @@ def served(appendfsync: str) -> Iterator[EmbeddedServer]:
 
 def study(server: EmbeddedServer, name: str, **arguments: Any) -> hpopt.HpOpt:
     """A study on the server, with its results files in the server's folder."""
-    settings: dict[str, Any] = {"overwrite": True, "max_iterations": 1_000_000, "subset_ratio": 1.0, "seed": 1} | arguments
+    settings: dict[str, Any] = {"overwrite": True, "max_iterations": 1_000_000, "subset_ratio": 1.0, "seed": 1}
+    settings |= arguments
     folder = Path(tempfile.mkdtemp(prefix="hpopt-bench-results-"))
     hpo = hpopt.create(1000, 1_000_000, SPACE, save_path=folder, url=server.url, study=name, **settings)
     hpo.on_close(lambda: shutil.rmtree(folder, ignore_errors=True))
@@ -152,8 +158,8 @@ def commands(server: EmbeddedServer) -> dict[str, float]:
     return {name: stats[f"cmdstat_{name}"]["usec_per_call"] for name in ("xadd", "xread", "evalsha", "ping")}
 
 
-def measure(appendfsync: str, count: int, rounds: int) -> list[str]:
-    """The page's section for one durability setting."""
+def measure(appendfsync: str, count: int, rounds: int, asked: list[tuple[int, int]]) -> list[str]:
+    """The page's section for one durability setting; `asked`: (trials, how many of the last are timed)."""
     figures: list[Figures] = []
     costs: list[dict[str, float]] = []
     with served(appendfsync) as server:
@@ -163,8 +169,7 @@ def measure(appendfsync: str, count: int, rounds: int) -> list[str]:
             costs.append(cost)
         inside = commands(server)
         figures.append(prepared(server, min(count, 200)))
-        for trials in (50, 200):
-            figures.append(after_result(server, 30, trials))
+        figures += [after_result(server, last, trials) for trials, last in asked]
     return [f"\n## appendfsync {appendfsync}\n", *_table(figures), "", *_profile(costs, inside, figures[0])]
 
 
@@ -179,21 +184,25 @@ def _profile(costs: list[dict[str, float]], inside: dict[str, float], report: Fi
     total = 1e6 * statistics.median(report.calls)
     server = ", ".join(f"{name} {micros:.1f}" for name, micros in inside.items())
     rows = [f"| CPU of the {name} | {micros:.0f} |" for name, micros in cpu.items()]
-    rest = f"| waiting: wake-ups between the processes, disk | {max(0.0, total - sum(cpu.values())):.0f} |"
-    return ["| where a report's time goes | us |", "|---|---|", *rows, rest, "", f"Inside the server, us per call: {server}."]
+    rows.append(f"| waiting: wake-ups between the processes, disk | {max(0.0, total - sum(cpu.values())):.0f} |")
+    head = ["| where a report's time goes | us |", "|---|---|"]
+    return [*head, *rows, "", f"Inside the server, us per call: {server}."]
 
 
 def main() -> None:
     """Measure, print, and write the page if asked to."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--reports", type=int, default=3000, help="reports per round (default: %(default)s)")
+    parser.add_argument("--asks", type=int, default=30, help="samples after a result (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds (default: %(default)s)")
     parser.add_argument("--appendfsync", nargs="+", default=["everysec", "always"], help="durability settings")
     parser.add_argument("--output", type=Path, help="write the page here too")
     arguments = parser.parse_args()
-    lines = ["# Latency", "", f"`{' '.join(['python', *sys.argv])}`, Python {sys.version.split()[0]}, {os.cpu_count()} cores."]
+    command = " ".join(["python", "benchmarks/latency.py", *sys.argv[1:]])
+    lines = ["# Latency", "", f"`{command}`: Python {sys.version.split()[0]}, {os.cpu_count()} cores.", "", NOTE]
+    asked = [(trials, min(arguments.asks, trials)) for trials in (50, 200) if arguments.asks]
     for setting in arguments.appendfsync:
-        lines += measure(setting, arguments.reports, arguments.rounds)
+        lines += measure(setting, arguments.reports, arguments.rounds, asked)
     page = "\n".join(lines) + "\n"
     print(page)
     if arguments.output is not None:

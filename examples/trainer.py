@@ -7,6 +7,7 @@ environment has to say it: HPOPT_URL=redis://:password@host:6379.
 """
 
 import json
+import math
 import sys
 from typing import Any
 
@@ -15,7 +16,7 @@ import hpopt
 
 def accuracy(x: int, lr: float, bs: int) -> float:
     """What a model might reach after x iterations: best near lr = 0.01, and a little better with small batches."""
-    return (1 - 0.02 * bs / 256) * x**0.5 / (x**0.5 + 0.3 + 100 * abs(lr - 0.01))
+    return (1 - 0.02 * bs / 256) * math.sqrt(x) / (math.sqrt(x) + 0.3 + 100 * abs(lr - 0.01))
 
 
 def train(config: dict[str, Any]) -> None:

@@ -217,7 +217,7 @@ class Client:
         return connection
 
     def forget_connections(self) -> None:
-        """Make new ones from now on: the sockets belong to the parent of this fork, or lead to a server that is gone."""
+        """Make new ones: the old ones are those of the parent, after a fork, or lead to a server that is gone."""
         self._local = threading.local()
 
 

@@ -96,7 +96,8 @@ class HpOpt:
         had to wait for trials that this very thread trained before, those are finalized instead.
 
         Raises TimeoutError after `timeout` seconds (the same request is repeated by the next call), StudyPaused when
-        trials keep failing before their first report, StudyReplaced or UnknownStudy when the study is gone.
+        trials keep failing before their first report, StudyReplaced or UnknownStudy when the study is gone, StudyError
+        when the sampler fails time and again.
         """
         self._check_open()
         answer = self._session.next(timeout)

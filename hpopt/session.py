@@ -10,7 +10,7 @@ from hpopt.client import FAILED, Inquiry
 from hpopt.contacts import trained_here
 from hpopt.core.keys import StudyKeys
 from hpopt.core.messages import Ask, Close, Nothing, Refusal, Sample, encode
-from hpopt.errors import HpoptError, StudyPaused, StudyReplaced, UnknownStudy
+from hpopt.errors import HpoptError, StudyError, StudyPaused, StudyReplaced, UnknownStudy
 from hpopt.outage import DEADLINE, Patience, deadline
 from hpopt.server import Server
 
@@ -126,6 +126,7 @@ def _error(refusal: Refusal, study: str) -> HpoptError:
     """The exception for a request that was refused."""
     if refusal.code == "paused":
         return StudyPaused(f"{study} is paused: {refusal.message}. Mend the trainer, then go on with resume=True")
-    if refusal.code == "replaced":
-        return StudyReplaced(f"{study}: {refusal.message}")
-    return UnknownStudy(f"{study}: {refusal.message}")
+    if refusal.code == "stuck":
+        return StudyError(f"{study}: {refusal.message}. The coordinator's log says more; ask again when that is mended")
+    kinds = {"replaced": StudyReplaced, "unknown": UnknownStudy}
+    return kinds.get(refusal.code, StudyError)(f"{study}: {refusal.message}")

@@ -11,7 +11,7 @@ import hpopt
 from hpopt.embedded import EmbeddedServer
 from tests.server import SHORT, Program, Server, start_coordinator
 from tests.site import Site
-from tests.studies import SMALL
+from tests.studies import SMALL, sample
 
 Start = Callable[..., Program]
 Create = Callable[..., hpopt.HpOpt]
@@ -120,8 +120,7 @@ def hpo(site: Site, tmp_path: Path) -> Iterator[hpopt.HpOpt]:
 @pytest.fixture
 def config(hpo: hpopt.HpOpt) -> dict[str, Any]:
     """Its trial, which has reported score 1 at step 1."""
-    found = hpo.get_next_sample()
-    assert found is not None
+    found = sample(hpo)
     hpopt.report(found, 1)
     return found
 

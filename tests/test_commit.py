@@ -1,82 +1,21 @@
 import asyncio
 import math
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import msgpack
 import pytest
 from redis import exceptions
 
-from coordinator.batch import SCHEMA, Batch
+from coordinator.batch import Batch
 from coordinator.keeper import FencedError, Keeper
-from coordinator.store import LaterSchemaError, Store, StudyLink, WrongTypeError
+from coordinator.store import Store, StudyLink, WrongTypeError
 from coordinator.timing import Timing
 from hpopt.core.curve import Point, unpack
-from hpopt.core.effects import PointAdded, Replied, StudyChanged, TrialChanged, VerdictGiven
-from hpopt.core.keys import StudyKeys
+from hpopt.core.effects import PointAdded, TrialChanged, VerdictGiven
 from hpopt.core.messages import Nothing, Verdict, decode
 from hpopt.core.trial import Trial
+from tests.commits import KEYS, UID, VERDICT, WRITTEN, acquire, by, commit, everything, full_batch
 from tests.server import Server, until
-
-KEYS = StudyKeys("team", "run")
-UID = "u1"
-WRITTEN = {
-    "meta": KEYS.meta,
-    "trials": KEYS.trials(UID),
-    "curve": KEYS.curve(UID, 3),
-    "verdicts": KEYS.verdicts(UID, 3),
-    "replies": KEYS.replies("session"),
-    "dead": KEYS.dead,
-}
-"""Every kind of key that the commit script writes."""
-VERDICT = Verdict(1, "life", 0, 7, None)
-T = TypeVar("T")
-
-
-def by(owner: str, server: Server, action: Callable[[Store, StudyLink], Awaitable[T]]) -> T:
-    """What a coordinator of that name does on the server."""
-
-    async def scenario() -> T:
-        store = Store(server.url, owner)
-        link = store.link(KEYS)
-        try:
-            return await action(store, link)
-        finally:
-            await link.close()
-            await store.close()
-
-    return asyncio.run(scenario())
-
-
-def acquire(server: Server, owner: str, *, schema: int = SCHEMA, alone: bool = False) -> dict[bytes, bytes] | None:
-    """Try to take the lease of the study."""
-    return by(owner, server, lambda store, _: store.acquire(KEYS, 60_000, schema, alone=alone))
-
-
-def renew(server: Server, owner: str, milliseconds: int = 60_000) -> bool:
-    """Try to keep the lease, or give it up."""
-    return by(owner, server, lambda store, _: store.renew(KEYS, milliseconds))
-
-
-def commit(server: Server, owner: str, seq: int, batch: Batch, **meta: Any) -> str:
-    """Try to commit a batch."""
-    return by(owner, server, lambda _, link: link.commit(*batch.command(owner, seq, UID, meta)))
-
-
-def full_batch() -> Batch:
-    """A batch that writes every kind of key."""
-    batch = Batch(KEYS, UID)
-    batch.add([TrialChanged(Trial(3, {"lr": 0.1})), PointAdded(3, Point(1, 7, 0.5)), PointAdded(3, Point(1, 8, None))])
-    batch.add([VerdictGiven(UID, 3, VERDICT, ended=True), Replied("session", Nothing(4, done=True)), StudyChanged()])
-    batch.refuse("no message", b"\xc1" * 2000)
-    return batch
-
-
-def everything(server: Server) -> dict[str, Any]:
-    """All that is stored, in a form that can be compared."""
-    keys = server.keys("*")
-    return {key: server.redis.dump(key) for key in keys}
-
 
 # --- the commit
 
@@ -217,88 +156,6 @@ def test_a_flushed_script_cache(server: Server) -> None:
         return first, await link.commit(*Batch(KEYS, UID).command("me", 2, UID, {}))
 
     assert by("me", server, scenario) == ("OK", "OK")
-
-
-# --- leases
-
-
-def test_a_free_lease(server: Server) -> None:
-    """Taking a lease makes its owner known, raises seq, and counts the start."""
-    assert acquire(server, "me") == {b"owner": b"me", b"seq": b"1", b"starts": b"1"}
-    assert server.redis.get(KEYS.lease) == b"me"
-    assert 0 < server.redis.pttl(KEYS.lease) <= 60_000
-
-
-def test_a_lease_of_another(server: Server) -> None:
-    """While one coordinator holds the lease another one does not get it, and changes nothing."""
-    acquire(server, "first")
-    before = everything(server)
-    assert acquire(server, "second") is None
-    assert everything(server) == before
-
-
-def test_ones_own_lease(server: Server) -> None:
-    """A coordinator may load a study again: what it still has under way from before is fenced."""
-    acquire(server, "me")
-    again = acquire(server, "me")
-    assert again is not None
-    assert (again[b"seq"], again[b"starts"]) == (b"2", b"2")
-    assert commit(server, "me", 1, full_batch()) == "FENCED"
-
-
-def test_the_only_coordinator_does_not_wait(server: Server) -> None:
-    """Where there never is a second coordinator, the lease of a dead one is taken at once."""
-    acquire(server, "dead")
-    taken = acquire(server, "me", alone=True)
-    assert taken is not None
-    assert taken[b"owner"] == b"me"
-    assert commit(server, "dead", 1, full_batch()) == "FENCED"
-
-
-def test_a_later_schema(server: Server) -> None:
-    """What a later release has written is not taken, so its own coordinator can go on with it."""
-    acquire(server, "later")
-    commit(server, "later", 1, Batch(KEYS, UID), schema=SCHEMA + 1)
-    server.redis.delete(KEYS.lease)
-    before = everything(server)
-    with pytest.raises(LaterSchemaError, match=f"schema {SCHEMA + 1}"):
-        acquire(server, "me")
-    assert everything(server) == before
-
-
-@pytest.mark.parametrize("key", [KEYS.lease, KEYS.meta, KEYS.inbox])
-def test_a_study_with_a_key_of_another_type_is_not_taken(server: Server, key: str) -> None:
-    """It is named, and left as it is."""
-    server.redis.sadd(key, "not ours")
-    with pytest.raises(WrongTypeError, match=key.replace("{", r"\{")):
-        acquire(server, "me")
-    assert server.keys("*") == [key]
-
-
-def test_renewal(server: Server) -> None:
-    """One's own lease is kept, and so is one that ran out and that nobody took; another's is not touched."""
-    acquire(server, "me")
-    server.redis.pexpire(KEYS.lease, 5_000)
-    assert renew(server, "me")
-    assert server.redis.pttl(KEYS.lease) > 5_000
-    server.redis.delete(KEYS.lease)
-    assert renew(server, "me")
-    assert not renew(server, "other")
-    assert not renew(server, "other", 0)
-    assert server.redis.get(KEYS.lease) == b"me"
-
-
-def test_giving_up(server: Server) -> None:
-    """A lease that is given up can be taken at once."""
-    acquire(server, "me")
-    assert renew(server, "me", 0)
-    assert acquire(server, "other") is not None
-
-
-def test_a_lease_of_another_type_is_lost(server: Server) -> None:
-    """It cannot be renewed; the other leases go on."""
-    server.redis.sadd(KEYS.lease, "not ours")
-    assert not renew(server, "me")
 
 
 # --- unknown outcomes

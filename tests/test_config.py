@@ -8,7 +8,7 @@ import pytest
 import hpopt
 from hpopt import contacts
 from tests.conftest import Create
-from tests.studies import curve, states
+from tests.studies import curve, sample, states
 
 RUNNING, STOP = hpopt.Status.RUNNING, hpopt.Status.STOP
 
@@ -16,8 +16,7 @@ RUNNING, STOP = hpopt.Status.RUNNING, hpopt.Status.STOP
 def test_config_travels(create: Create) -> None:
     """A config that was pickled, or written as JSON by a tool that knows no ints, is still the same trial's."""
     hpo = create(num_trials=1)
-    config = hpo.get_next_sample()
-    assert config is not None
+    config = sample(hpo)
     pickled = pickle.loads(pickle.dumps(config))  # noqa: S301 - our own
     assert pickled == config
     as_floats = {name: float(value) if type(value) is int else value for name, value in config["hpopt"].items()}
@@ -58,8 +57,7 @@ def test_config_that_is_none(changed: Any, error: type[Exception], words: str, m
 
 def test_bad_calls_send_nothing(create: Create, tmp_path: Path) -> None:
     """A report without a score, with two, or with a step that is none, is an error, and the trial stays as it was."""
-    config = create(save_path=tmp_path).get_next_sample()
-    assert config is not None
+    config = sample(create(save_path=tmp_path))
     for arguments in ({}, {"score": 1, "result": 1}, {"score": None}, {"score": "1"}):
         with pytest.raises(TypeError, match=r"pass (the score once|one number)"):
             hpopt.report(config, **arguments)
@@ -72,8 +70,7 @@ def test_bad_calls_send_nothing(create: Create, tmp_path: Path) -> None:
 def test_steps_of_the_users_own(create: Create) -> None:
     """Steps may be given and skipped; one that was reported before changes nothing, and counting goes on from each."""
     hpo = create(num_trials=1, max_iterations=10)
-    config = hpo.get_next_sample()
-    assert config is not None
+    config = sample(hpo)
     calls = [(0.1, None), (0.3, 3), (0.9, 3), (0.8, 2), (0.9, None), (0.4, None), (1.0, 99)]
     answers = [hpopt.report(config, score, step) for score, step in calls]
     assert answers == [RUNNING] * 6 + [STOP]

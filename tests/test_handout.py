@@ -334,6 +334,23 @@ def test_a_failing_sampler_is_asked_again() -> None:
     assert isinstance(sim.answer("op", 0), Sample)
 
 
+def test_a_sampler_that_keeps_failing_is_told_of() -> None:
+    """After three failures in a row whoever waits for it is told; a later request gets what works again."""
+    sim = Simulation(prompt=False)
+    sim.create()
+    assert sim.ask() is None
+    for _ in range(2):
+        sim.send(SuggestFailed("u1", "singular matrix"))
+    assert sim.answer("op", 0) is None
+    sim.send(SuggestFailed("u1", "singular matrix"))
+    answer = sim.answer("op", 0)
+    assert isinstance(answer, Refusal)
+    assert (answer.code, "singular matrix" in answer.message) == ("stuck", True)
+    sim.suggest()
+    assert isinstance(sim.ask(), Sample)
+    assert sim.study.desk.failures == 0
+
+
 def test_a_sampler_without_ideas_is_not_asked_in_vain() -> None:
     """Only a new result is a reason to ask it again."""
     sim = Simulation(prompt=False)

@@ -10,7 +10,7 @@ from hpopt.embedded import EmbeddedServer
 from hpopt.heartbeat import Heart, interval_for
 from tests.conftest import Create
 from tests.server import Server, until
-from tests.studies import states, train
+from tests.studies import sample, states, train
 
 RUNNING, STOP = hpopt.Status.RUNNING, hpopt.Status.STOP
 
@@ -72,8 +72,7 @@ def test_thread_ends_with_the_last_key(heart: Heart) -> None:
 def test_heart_of_a_trial(create: Create, raw: redis.Redis) -> None:
     """A trial has a heartbeat from its first contact until its end, a session until it is closed."""
     hpo = create(num_trials=1)
-    config = hpo.get_next_sample()
-    assert config is not None
+    config = sample(hpo)
     key = contacts.contact(config).alive_key
     assert not raw.exists(key)
     hpopt.report(config, 0.5)
@@ -99,13 +98,11 @@ def test_heart_of_a_trial_that_was_left_behind(create: Create) -> None:
 def test_silent_trial_is_handed_out_again(create: Create) -> None:
     """A trial without a heartbeat is lost, and begun again once; its first trainer is told to stop."""
     hpo = create(num_trials=1)
-    config = hpo.get_next_sample()
-    assert config is not None
+    config = sample(hpo)
     hpopt.report(config, 0.9)
     contacts.contact(config).fall_silent()
     until(lambda: states(hpo) == ["lost"], "the loss")
-    again = hpo.get_next_sample()
-    assert again is not None
+    again = sample(hpo)
     assert (again["trial_id"], again["attempt"], again["params"]) == (0, 2, config["params"])
     assert hpopt.report(config, 1.0) is STOP
     hpopt.report(again, 0.5)
@@ -118,8 +115,7 @@ def test_silent_trial_is_handed_out_again(create: Create) -> None:
 def test_silent_trial_that_comes_back(create: Create) -> None:
     """Until it is handed out again, a lost trial goes on where it was, with its heartbeat."""
     hpo = create(num_trials=1)
-    config = hpo.get_next_sample()
-    assert config is not None
+    config = sample(hpo)
     hpopt.report(config, 0.5)
     contact = contacts.contact(config)
     contact.fall_silent()

@@ -24,7 +24,7 @@ from tests.conftest import InBackground
 from tests.proxy import Proxy
 from tests.server import Server, until
 from tests.site import PASSWORD, Site
-from tests.studies import SMALL, curve, start_python, train
+from tests.studies import SMALL, curve, sample, start_python, train
 
 RUNNING, STOP = hpopt.Status.RUNNING, hpopt.Status.STOP
 Config = dict[str, Any]
@@ -38,9 +38,8 @@ def proxy(site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
         yield its
 
 
-def moved(config: Config | None) -> Config:
+def moved(config: Config) -> Config:
     """The config as if it came from another process, and from a server that is not there."""
-    assert config is not None
     return {**config, "hpopt": {**config["hpopt"], "url": "redis://127.0.0.1:1"}}
 
 
@@ -66,7 +65,7 @@ def refused(site: Site, tmp_path: Path, **changes: Any) -> hpopt.HpOpt:
 
 def test_lost_answers(hpo: hpopt.HpOpt, proxy: Proxy) -> None:
     """Reports whose answers are lost are sent again, no more often than every five seconds, and count once."""
-    config = moved(hpo.get_next_sample())
+    config = moved(sample(hpo))
     hpopt.report(config, 1)
     sent = len(proxy.events)
     proxy.lose = 2
@@ -78,7 +77,7 @@ def test_lost_answers(hpo: hpopt.HpOpt, proxy: Proxy) -> None:
 
 def test_cut_connections(hpo: hpopt.HpOpt, proxy: Proxy) -> None:
     """A connection that is cut with a report on it is made anew at once; the report counts once."""
-    config = moved(hpo.get_next_sample())
+    config = moved(sample(hpo))
     began = time.monotonic()
     for step in range(1, 6):
         proxy.cut = step % 3
@@ -89,7 +88,7 @@ def test_cut_connections(hpo: hpopt.HpOpt, proxy: Proxy) -> None:
 
 def test_half_open_connection(hpo: hpopt.HpOpt, proxy: Proxy) -> None:
     """A connection on which nothing comes through any more, without a word, is noticed within 15 seconds."""
-    config = moved(hpo.get_next_sample())
+    config = moved(sample(hpo))
     hpopt.report(config, 1)
     proxy.freeze()
     began = time.monotonic()
@@ -135,7 +134,7 @@ def test_interrupt_while_connecting(site: Site, monkeypatch: pytest.MonkeyPatch)
 
 def test_environment_beats_config(site: Site, hpo: hpopt.HpOpt, monkeypatch: pytest.MonkeyPatch) -> None:
     """HPOPT_URL says where the server is, whatever the config says."""
-    config = moved(hpo.get_next_sample())
+    config = moved(sample(hpo))
     monkeypatch.setenv("HPOPT_URL", f"unix://{site.server.folder}/nothing")
     monkeypatch.setenv(outage.DEADLINE, "0.1")
     with pytest.raises(hpopt.HpoptUnavailable, match="nothing is unreachable"):
@@ -243,8 +242,7 @@ def test_credentials_stay_where_they_are(
     monkeypatch.delenv("HPOPT_URL", raising=False)
     with caplog.at_level(logging.DEBUG, "hpopt"):
         hpo = hpopt.create(**SMALL, url=getattr(site, name), save_path=tmp_path, study=tmp_path.name)
-        config = hpo.get_next_sample()
-        assert config is not None
+        config = sample(hpo)
         assert hpopt.report(config, 1) is RUNNING
         site.kill_server()
         monkeypatch.setenv(outage.DEADLINE, "0.1")

@@ -3,7 +3,7 @@ import pytest
 import hpopt
 from hpopt import client, contacts, distributed, outage
 from tests.conftest import Create
-from tests.studies import curve, start_python, states, train
+from tests.studies import curve, sample, start_python, states, train
 
 RUNNING = hpopt.Status.RUNNING
 REPORT = "import hpopt, json, sys; print(hpopt.report(json.loads(sys.argv[1]), 1).name, flush=True)"
@@ -24,8 +24,7 @@ def test_unrelated_task_speaks_for_itself(create: Create, environ: pytest.Monkey
     """A task that a scheduler has numbered, and that hears of no rank 0, is one of its own: it reports, and beats."""
     environ.setenv("SLURM_PROCID", "3")
     hpo = create_as_rank_0(create, environ)
-    config = hpo.get_next_sample()
-    assert config is not None
+    config = sample(hpo)
     assert train(config, lambda _, step: step)[-1] is hpopt.Status.STOP
     assert [point.score for point in curve(hpo, 0)] == [1, 2, 3, 4]
     assert contacts.contact(config).speaks
@@ -34,8 +33,7 @@ def test_unrelated_task_speaks_for_itself(create: Create, environ: pytest.Monkey
 def test_rank_waits_for_rank_0(create: Create, environ: pytest.MonkeyPatch) -> None:
     """A rank of a training job never speaks: what it hears of rank 0 is its answer, and without one it fails."""
     hpo = create_as_rank_0(create, environ)
-    config = hpo.get_next_sample()
-    assert config is not None
+    config = sample(hpo)
     environ.setenv("RANK", "1")
     environ.setenv("WORLD_SIZE", "2")
     environ.setenv(outage.DEADLINE, "1")

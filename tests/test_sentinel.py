@@ -55,7 +55,7 @@ def watched(tmp_path: Path) -> Iterator[tuple[str, Server, Server, Program]]:
 
 
 def test_study_goes_on_at_the_new_primary(watched: tuple[str, Server, Server, Program], tmp_path: Path) -> None:
-    """When the primary is killed, the replica takes over, and reports and samples go there; replicated ones are kept."""
+    """When the primary is killed, reports and samples go to the replica that takes over, and what it has is kept."""
     url, primary, replica, sentinel = watched
     coordinator = start_coordinator(url)
     try:
@@ -76,7 +76,6 @@ def test_study_goes_on_at_the_new_primary(watched: tuple[str, Server, Server, Pr
         assert replica.redis.info("replication")["role"] == "master"
     finally:
         coordinator.kill()
-        print(coordinator.output)  # shown if the test fails
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ import hpopt
 from hpopt import contacts, server
 from hpopt.embedded import EmbeddedServer
 from tests.conftest import Create
-from tests.studies import TRAINER, curve, run_python, states, train
+from tests.studies import TRAINER, curve, run_python, sample, states, train
 
 # Python 3.12 and later warn of a fork in a process with threads. The shim has threads, and users fork (a DataLoader
 # does): that a child works all the same, whatever those threads held at that moment, is what is tested here.
@@ -75,8 +75,7 @@ def test_threads_with_a_trial_each(create: Create) -> None:
 def test_threads_with_one_trial(create: Create) -> None:
     """Two threads that report for the same trial get a step each for every report."""
     hpo = create(num_trials=1, max_iterations=20)
-    config = hpo.get_next_sample()
-    assert config is not None
+    config = sample(hpo)
     with ThreadPoolExecutor(2) as pool:
         answers = list(pool.map(lambda score: hpopt.report(config, score), range(20)))
     points = curve(hpo, 0)
@@ -122,8 +121,7 @@ def test_inside_a_running_event_loop(create: Create) -> None:
     hpo = create(num_trials=1, max_iterations=3)
 
     async def main() -> list[hpopt.Status]:
-        config = hpo.get_next_sample()
-        assert config is not None
+        config = sample(hpo)
         return [hpopt.report(config, 0.5), await asyncio.to_thread(hpopt.report, config, 0.5), hpopt.report(config, 1)]
 
     assert asyncio.run(main()) == [RUNNING, RUNNING, STOP]
@@ -191,8 +189,7 @@ print(os.waitstatus_to_exitcode(os.wait()[1]), hpopt.report(config, 0.6).name, h
 def test_child_that_goes_on_with_the_parents_trial_has_its_own_heartbeat(create: Create) -> None:
     """The heartbeat does not depend on the parent, which may have ended."""
     hpo = create()
-    config = hpo.get_next_sample()
-    assert config is not None
+    config = sample(hpo)
     hpopt.report(config, 0.5)
 
     def go_on() -> None:
@@ -222,8 +219,7 @@ def test_pool_of_processes(create: Create, embedded: EmbeddedServer, method: str
 def test_data_loader_with_workers(create: Create) -> None:
     """The children of a DataLoader come and go between reports."""
     hpo = create(num_trials=1)
-    config = hpo.get_next_sample()
-    assert config is not None
+    config = sample(hpo)
     dataset = hpopt.createHpoDataset(TensorDataset(torch.arange(20.0)), config)
     for _ in range(config["iterations"]):
         loaded = DataLoader(dataset, batch_size=5, num_workers=2, multiprocessing_context="fork")
@@ -234,8 +230,7 @@ def test_data_loader_with_workers(create: Create) -> None:
 def test_second_process_of_an_attempt_cannot_end_it(create: Create) -> None:
     """Whoever comes second to an attempt is told to stop; finalizing it then says nothing about the first."""
     hpo = create(num_trials=1)
-    config = hpo.get_next_sample()
-    assert config is not None
+    config = sample(hpo)
     hpopt.report(config, 0.5)
     program = f"{TRAINER}\nhpopt.finalize_trial(config, crashed=True)\nhpopt.reportOOM(config)"
     assert run_python(program, config) == ["STOP"]
@@ -265,15 +260,16 @@ def test_operator_stays_in_its_process(create: Create) -> None:
 def test_given_up_requests_are_not_mixed_up(create: Create) -> None:
     """To wait for the end in vain, and then to ask for a sample, are two requests; and the other way round."""
     hpo = create(num_trials=2, num_init_trials=1)
-    config = hpo.get_next_sample()
-    for wait in (lambda: hpo.get_best_config(wait=True, timeout=0.05), lambda: hpo.get_next_sample(timeout=0)) * 2:
-        with pytest.raises(TimeoutError, match="num_workers=1, and under way are the trials 0"):
-            wait()
-    for following in (1, None):
-        forked(partial(train, config, number))()
-        found = hpo.get_next_sample()
-        assert (found and found["trial_id"]) == following
-        config = found
+    first = sample(hpo)
+    for _ in range(2):
+        for wait in (partial(hpo.get_best_config, wait=True, timeout=0.05), partial(hpo.get_next_sample, timeout=0)):
+            with pytest.raises(TimeoutError, match="num_workers=1, and under way are the trials 0"):
+                wait()
+    forked(partial(train, first, number))()
+    second = sample(hpo)
+    assert second["trial_id"] == 1
+    forked(partial(train, second, number))()
+    assert hpo.get_next_sample() is None
     assert hpo.get_best_config(wait=True) is not None
 
 

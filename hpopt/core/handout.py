@@ -30,6 +30,8 @@ class HandOut:
     basis: int = 0
     exhausted: bool = False
     """The sampler had nothing more to offer."""
+    failures: int = 0
+    """How often in a row the sampler has failed."""
 
     @property
     def done(self) -> bool:
@@ -105,6 +107,7 @@ class HandOut:
         self.ready = [each for each in suggested.params if key(each) not in taken]
         self.basis = suggested.basis
         self.exhausted = not suggested.params
+        self.failures = 0
 
     def models(self, ordinal: int) -> bool:
         """Whether the suggestion of this ordinal depends on results."""

@@ -217,7 +217,7 @@ class Nothing:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Request n (-1: the create) is refused. `code`: spec, exists, paused, unknown, replaced, version, bad."""
+    """Request n (-1: the create) is refused. `code`: spec, exists, paused, stuck, unknown, replaced, bad."""
 
     n: int
     code: str

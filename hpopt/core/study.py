@@ -45,6 +45,8 @@ from hpopt.core.trials import Trials
 
 REMEMBERED = 16
 """So many uids of replaced incarnations, and of creates that joined this one, are still recognised."""
+GIVE_UP_AFTER = 3
+"""So many failures of the sampler in a row are told to the operators who wait for it."""
 REPLACED = "a new study has taken this one's name"
 
 
@@ -254,6 +256,14 @@ class Study:
 
     def _suggest_failed(self, event: SuggestFailed, turn: Turn) -> None:
         turn.note("suggestion failed", detail=event.reason)
+        self.desk.failures += 1
+        if self.desk.failures < GIVE_UP_AFTER:
+            return
+        for key, ask in list(self.desk.requests.items()):
+            if ask.mode != "end":
+                del self.desk.requests[key]
+                turn.add(Replied(ask.session, Refusal(ask.n, "stuck", f"no suggestion could be made: {event.reason}")))
+                turn.add(StudyChanged())
 
     _HANDLERS: ClassVar[dict[type, Callable[[Any, Any, Turn], None]]] = {
         Ask: _ask,
