@@ -22,7 +22,8 @@ def report(
     call is the next one. `result` is another name for `score`. NaN and the infinities count as an invalid iteration.
 
     Raises TypeError or ValueError for a score or a config that is none, UnknownStudy when the study does not exist and
-    HpoptUnavailable when an outage lasts for longer than HPOPT_REPORT_DEADLINE (600 seconds).
+    HpoptUnavailable when an outage lasts for longer than HPOPT_REPORT_DEADLINE (600 seconds). With
+    HPOPT_ON_OUTAGE=continue, and without other ranks, the answer is RUNNING then, and the report goes with the next.
     """
     if (score is _MISSING) == (result is _MISSING):
         raise TypeError("pass the score once, as score= or as result=")

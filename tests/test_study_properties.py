@@ -359,7 +359,7 @@ class StudyMachine(RuleBasedStateMachine):
 
 TestStudy = StudyMachine.TestCase
 TestStudy.settings = settings(
-    max_examples=5_000 if NIGHTLY else 150,
+    max_examples=2_000 if NIGHTLY else 150,
     stateful_step_count=100 if NIGHTLY else 40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
