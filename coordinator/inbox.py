@@ -58,5 +58,5 @@ def regrets(payload: bytes) -> list[Effect]:
         if isinstance(event, Ask | Create):
             return [Replied(event.session, Refusal(event.n if isinstance(event, Ask) else -1, "bad", UNHANDLED))]
         if not isinstance(event, Close):
-            return [unknown_trial(event, UNHANDLED)]
+            return [unknown_trial(event, UNHANDLED, stray=True)]
     return []

@@ -25,6 +25,8 @@ class Suggester:
     def __init__(self) -> None:
         """Starts the process at once: its imports take a second."""
         self._pool = self._start()
+        self._turn = asyncio.Lock()
+        """One request at a time: of what kills or hangs the process, no other study's request is a victim."""
 
     async def suggest(self, request: SuggestRequest) -> list[dict[str, Any]]:
         """The suggestions asked for; without a model, and a line in the log, if the model fails.
@@ -38,15 +40,14 @@ class Suggester:
             return await self._run(request, model=False)
 
     async def _run(self, request: SuggestRequest, *, model: bool) -> list[dict[str, Any]]:
-        pool = self._pool
-        try:
-            return await asyncio.wait_for(asyncio.wrap_future(pool.submit(_suggest, request, model)), TIMEOUT)
-        except (BrokenProcessPool, TimeoutError) as error:
-            if pool is self._pool:
+        async with self._turn:
+            try:
+                return await asyncio.wait_for(asyncio.wrap_future(self._pool.submit(_suggest, request, model)), TIMEOUT)
+            except (BrokenProcessPool, TimeoutError) as error:
                 self.close()
                 self._pool = self._start()
-            what = "died" if isinstance(error, BrokenProcessPool) else "hung"
-            raise RuntimeError(f"the fitting process {what}") from error
+                what = "died" if isinstance(error, BrokenProcessPool) else "hung"
+                raise RuntimeError(f"the fitting process {what}") from error
 
     def close(self) -> None:
         """End the process, whatever it is doing."""

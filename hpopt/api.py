@@ -141,7 +141,7 @@ def create(  # noqa: PLR0917 - the reference gives these arguments an order
         kappa=kappa, kappa_decay=kappa_decay, kappa_decay_delay=kappa_decay_delay, seed=seed,
         default_hyper_parameters=default_hyper_parameters, launch_timeout=launch_timeout,
     )  # fmt: skip
-    folder = Path(save_path)
+    folder = _folder(save_path)
     keys = StudyKeys(_namespace(namespace), study if study is not None else _study_name(folder, url))
     folder.mkdir(parents=True, exist_ok=True)
     return _begin(keys, spec, folder, url, resume=resume, overwrite=overwrite)
@@ -216,6 +216,15 @@ def _server_url(url: str | None) -> str | None:
     """The server's URL, from the environment if it is not given; None for the embedded one."""
     url = url if url is not None else os.environ.get(URL) or None
     return None if url is None else check_url(url)
+
+
+def _folder(save_path: Any) -> Path:
+    if not isinstance(save_path, str | os.PathLike):
+        raise TypeError(f"save_path={save_path!r}: pass the path of a folder, as a str or a Path")
+    folder = Path(save_path)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"save_path={str(save_path)!r} is no folder: pass another path")
+    return folder
 
 
 def _namespace(namespace: str | None) -> str:

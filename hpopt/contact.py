@@ -116,6 +116,8 @@ class Contact:
 
     def _accept_start(self, verdict: Verdict) -> Verdict | None:
         mine = self.identity.attempt
+        if verdict.stray:
+            return verdict if self._meant(verdict) else None
         if verdict.attempt != mine:
             return verdict if verdict.attempt > mine else None
         if self.life in verdict.refused or verdict.stop_step is not None or verdict.life == self.life:
@@ -125,7 +127,7 @@ class Contact:
         return None
 
     def _begin(self, verdict: Verdict) -> None:
-        over = verdict.attempt > self.identity.attempt or self.life in verdict.refused
+        over = verdict.stray or verdict.attempt > self.identity.attempt or self.life in verdict.refused
         if over or (self.speaks and verdict.stop_step is not None):
             self._log_stop(verdict)
             self.end()
@@ -135,7 +137,14 @@ class Contact:
         self.started = True
         self.step = verdict.base_step
 
+    def _meant(self, verdict: Verdict) -> bool:
+        """Whether a stray verdict is the answer to this very process; a follower's questions carry no life."""
+        life = self.life if self.speaks else ""
+        return (verdict.attempt, verdict.life) == (self.identity.attempt, life)
+
     def _accept_report(self, step: int, verdict: Verdict) -> Status | None:
+        if verdict.stray and not self._meant(verdict):
+            return None
         if verdict.attempt != self.identity.attempt:
             return Status.STOP if verdict.attempt > self.identity.attempt else None
         if verdict.life != self.life or (verdict.stop_step is not None and step >= verdict.stop_step):
@@ -145,6 +154,8 @@ class Contact:
 
     def _accept_end(self, verdict: Verdict) -> bool | None:
         mine = self.identity.attempt
+        if verdict.stray:
+            return True if verdict.attempt == mine and verdict.life in ("", self.life) else None
         return True if verdict.attempt > mine or (verdict.attempt == mine and verdict.stop_step is not None) else None
 
     def _log_stop(self, verdict: Verdict) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import msgpack
 import redis
 
+COMPLETED, STOPPED = 3, 4
 ENDED = {3: "completed", 4: "stopped", 6: "failed"}
 """States of a trial's record that are final."""
 POINT = struct.Struct("<HId")
@@ -37,6 +38,12 @@ class Trial:
     stop_step: int | None
     best_score: float | None
     points: list[Point]
+    reason: str = ""
+
+    @property
+    def ended_by_score(self) -> bool:
+        """All iterations done, or stopped by the rule."""
+        return self.state == COMPLETED or (self.state == STOPPED and self.reason.startswith(("asha", "median_stop")))
 
     @property
     def scores(self) -> list[float]:
@@ -66,7 +73,7 @@ def stored(server: redis.Redis, path: str) -> Stored:
         record = msgpack.unpackb(records[str(number).encode()])
         curve: Any = server.get(f"{prefix}:curve:{uid}:{number}")
         points = [(a, s, None if math.isnan(score) else score) for a, s, score in POINT.iter_unpack(curve or b"")]
-        trials.append(Trial(record[0], record[1], record[2], record[3], record[12], record[22], points))
+        trials.append(Trial(record[0], record[1], record[2], record[3], record[12], record[22], points, record[13]))
     dead: Any = server.xlen(f"{prefix}:dead")
     return Stored(state["spec"], trials, state["requests"], dead)
 
@@ -120,6 +127,12 @@ def _handed_out(asks: list[Entry], study: Stored) -> list[str]:
     return found
 
 
+def _last_words(study: Stored) -> set[tuple[int, int, int]]:
+    """The steps whose score ended their trial: they were answered with STOP, and count all the same."""
+    ended = (trial for trial in study.trials if trial.stop_step is not None and trial.ended_by_score)
+    return {(trial.number, trial.attempt, trial.stop_step or 0) for trial in ended}
+
+
 def _points(reports: list[Entry], study: Stored) -> list[str]:
     """Every acknowledged score is stored once, and every stored score was sent."""
     found = []
@@ -136,6 +149,7 @@ def _points(reports: list[Entry], study: Stored) -> list[str]:
             if key not in sent or sent[key] != score:
                 found.append(f"{_name(key)} is stored as {score}, and was sent as {sent.get(key, 'nothing')}")
     acknowledged = {_key(entry) for entry in reports if entry["phase"] == "done" and entry["status"] == "RUNNING"}
+    acknowledged |= {_key(entry) for entry in reports if entry["phase"] == "done"} & _last_words(study)
     return found + [f"{_name(key)} was acknowledged, and is lost" for key in sorted(acknowledged - there.keys())]
 
 

@@ -10,7 +10,7 @@ from hpopt.core.trial import Trial, TrialState
 from hpopt.core.trials import incumbent
 from hpopt.status import Status
 from tests.committed import snapshot
-from tests.simulation import Simulation
+from tests.simulation import Simulation, created
 
 S = TrialState
 SIZES = Space({"lr": SearchSpace("uniform", [0, 1]), "bs": SearchSpace("choice", [8, 16, 32, 64])})
@@ -206,7 +206,7 @@ def test_unknown_trials_are_to_stop(kind: Any, trial: int, attempt: int) -> None
     sim.send(kind("u1", trial, attempt, *more.get(kind, ())))
     verdict = sim.verdict(trial)
     assert verdict is not None
-    assert (verdict.attempt, verdict.stop_step, verdict.reason) == (attempt, 0, "unknown trial")
+    assert (verdict.attempt, verdict.stop_step, verdict.reason, verdict.stray) == (attempt, 0, "unknown trial", True)
     assert snapshot(sim.study) == before
 
 
@@ -364,6 +364,16 @@ def test_trials_that_ran_before_do_not_pause() -> None:
             sim.out_of_memory(sim.sample())
     assert [trial.state for trial in sim.study.trials] == [S.FAILED] * 4
     assert sim.study.attempts.paused == ""
+
+
+def test_running_out_of_memory_does_not_pause() -> None:
+    """However many trials in a row need more memory than there is: the next configuration may fit."""
+    sim = created(num_trials=5)
+    for _ in range(4):
+        sim.out_of_memory(sim.sample())
+        sim.out_of_memory(sim.sample())
+    assert [trial.state for trial in sim.study.trials] == [S.FAILED] * 4
+    assert isinstance(sim.ask(), Sample)
 
 
 # --- silence

@@ -70,6 +70,15 @@ def test_a_good_history() -> None:
     assert violations(journal(), stored()) == []
 
 
+@pytest.mark.parametrize(("number", "reason"), [(0, "all iterations done"), (1, "asha: best 0.9 at rung 1")])
+def test_the_score_that_ended_a_trial_counts(number: int, reason: str) -> None:
+    """It was answered with STOP, and is looked for all the same."""
+    study = stored()
+    study.trials[number].points.pop()
+    study.trials[number].reason = reason
+    assert any("is lost" in each for each in violations(journal(), study))
+
+
 @pytest.mark.parametrize("words", FAULTS)
 def test_faults(words: str) -> None:
     """A fault is found, and named."""

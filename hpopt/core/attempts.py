@@ -1,5 +1,6 @@
 """What trainers tell of their attempts, and what becomes of the trials by it."""
 
+import dataclasses
 import math
 from typing import Any
 
@@ -110,9 +111,12 @@ class Attempts:
             self._retry(trial, "crashes", TrialState.WAITING, f"{reason}, without any score", turn)
         self.verdict(trial, turn)
 
-    def lost(self, trial: Trial, turn: Turn) -> None:
-        """A running trial's process has been silent for the whole grace period."""
-        self._retry(trial, "losses", TrialState.LOST, "its trainer went silent", turn)
+    def lost(self, trial: Trial, turn: Turn, *, orphaned: bool) -> None:
+        """A running trial's process has been silent for the whole grace period; its operator too, if `orphaned`."""
+        if orphaned:  # whatever ended both was no fault of the trial's
+            self._retry(trial, "releases", TrialState.LOST, "its trainer and its operator went silent", turn)
+        else:
+            self._retry(trial, "losses", TrialState.LOST, "its trainer went silent", turn)
         self.verdict(trial, turn)
 
     def tick(self, trial: Trial, silent: frozenset[tuple[int, int, str]], turn: Turn) -> None:
@@ -146,7 +150,7 @@ class Attempts:
         trial = self.trials.get(event.trial)
         if trial is not None and event.attempt <= trial.attempt:
             return trial
-        turn.add(unknown_trial(event, "unknown trial"))
+        turn.add(dataclasses.replace(unknown_trial(event, "unknown trial", stray=True), ended=trial is None))
         return None
 
     def _current(self, event: Any, turn: Turn) -> Trial | None:
@@ -243,9 +247,9 @@ class Attempts:
             turn.note("study paused", detail=self.paused)
 
 
-def unknown_trial(event: Any, reason: str) -> VerdictGiven:
-    """The answer to a trainer whose trial is not there: stop."""
-    verdict = Verdict(event.attempt, getattr(event, "life", ""), 0, 0, 0, reason)
+def unknown_trial(event: Any, reason: str, *, stray: bool = False) -> VerdictGiven:
+    """The answer to a trainer whose trial is not there: stop. `stray`: others may train a trial of that number."""
+    verdict = Verdict(event.attempt, getattr(event, "life", ""), 0, 0, 0, reason, (), stray)
     return VerdictGiven(event.uid, event.trial, verdict, ended=True)
 
 

@@ -185,6 +185,8 @@ class Verdict:
     stop_step: int | None = None
     reason: str = ""
     refused: tuple[str, ...] = ()
+    stray: bool = False
+    """There is no such attempt: this is for the very sender (attempt, life) alone, and says nothing of the trial."""
 
 
 @dataclass(frozen=True, slots=True)

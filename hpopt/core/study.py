@@ -98,8 +98,7 @@ class Study:
             return [], set()
         pending = self.trials.pending_trials()
         lives = [(t.id, t.attempt, t.life) for t in pending if t.state is TrialState.RUNNING]
-        issued = {t.session for t in pending if t.state is TrialState.ISSUED}
-        return lives, issued | {session for session, _ in self.desk.requests}
+        return lives, {t.session for t in pending} | {session for session, _ in self.desk.requests}
 
     def to_wire(self) -> dict[str, Any]:
         """The study's own state as plain values; its trials are stored one by one."""
@@ -249,7 +248,7 @@ class Study:
         if trial is None or trial.state is not TrialState.RUNNING:
             return
         if (trial.attempt, trial.life) == (event.attempt, event.life):
-            self.attempts.lost(trial, turn)
+            self.attempts.lost(trial, turn, orphaned=trial.session in self.desk.gone | self.desk.closed)
 
     def _suggested(self, event: Suggested, _turn: Turn) -> None:
         self.desk.prepare(event)

@@ -18,6 +18,9 @@ MIN_PEERS = 3
 GRACE = 0.1
 """Share of the iterations in which no trial is stopped."""
 
+GAP = 1_000
+"""A report stands for so many steps at most: whoever leaves out more has no peers at those."""
+
 
 @dataclass(slots=True)
 class _Curve:
@@ -30,15 +33,20 @@ class _Curve:
     means: "array[float]" = field(default_factory=lambda: array("d"))
 
     def add(self, step: int, goodness: float) -> range:
-        """Take in a step; the steps that have its running mean: those that were not reported count as the next."""
+        """Take in a step; the steps that have its running mean: it stands for those before it that were left out."""
         if goodness > -math.inf:
             self.best = max(self.best, goodness)
             self.total += goodness
             self.valid += 1
-        first = self.steps[-1] + 1 if self.steps else 1
+        before = self.steps[-1] if self.steps else 0
         self.steps.append(step)
         self.means.append(self.total / self.valid if self.valid else -math.inf)
-        return range(first, step + 1)
+        return _stands_for(before, step)
+
+
+def _stands_for(before: int, step: int) -> range:
+    """The steps whose running mean is that of `step`, when `before` was the last one reported."""
+    return range(max(before, step - GAP) + 1, step + 1)
 
 
 class MedianStop:
@@ -85,9 +93,9 @@ class MedianStop:
         """See Scheduler."""
         self._sort()
         curve = self.curves.pop(trial.id, _Curve())
-        for start, end, mean in zip([0, *curve.steps], curve.steps, curve.means, strict=False):
-            for step in range(start + 1, end + 1):
-                peers = self.by_step[step]
+        for before, step, mean in zip([0, *curve.steps], curve.steps, curve.means, strict=False):
+            for passed in _stands_for(before, step):
+                peers = self.by_step[passed]
                 del peers[bisect_left(peers, mean)]
 
     def _peers(self, step: int) -> "array[float]":
