@@ -33,10 +33,11 @@ SPACE = {
     "optimizer": hpopt.search_space("choice", ["sgd", "adam", "rmsprop"]),
 }
 NOTE = """\
-Every row has its own PINGs, by redis-py from the same process, one before each call. p99 of a busy machine is noise of
-that machine: compare ratios. CPU is what the kernel accounts to each process, per report, in a loop of nothing but
-reports, so it includes the system calls that wake the next process. `get_next_sample` right after a result waits for a
-fit that uses that result, with `num_workers=1`: the fit is what takes the time."""
+The rows of one call are its rounds. Every row has its own PINGs, by redis-py from the same process, one before each
+call. p99 of a busy machine is noise of that machine: compare ratios. CPU is what the kernel accounts to each process,
+per report, in a loop of nothing but reports, so it includes the system calls that wake the next process; the processes
+overlap, so that their sum may exceed a report's time. `get_next_sample` right after a result waits for a fit that uses
+that result, with `num_workers=1`: the fit is what takes the time. The embedded server has appendfsync always."""
 TICKS = os.sysconf("SC_CLK_TCK")
 
 

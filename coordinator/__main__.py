@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from coordinator.logs import configure
 from coordinator.service import Service, UnfitServerError
-from coordinator.store import AWAY, Store
+from coordinator.store import AWAY, REFUSED, Store
 from coordinator.supervisor import serve
 from coordinator.timing import Timing
 from hpopt.core.address import check_url, without_credentials
@@ -44,7 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("hpopt-coordinator", description="Run the studies of a server.")
-    parser.add_argument("--url", default=os.environ.get("HPOPT_URL"), help="redis://, rediss:// or unix:// (HPOPT_URL)")
+    parser.add_argument(
+        "--url", default=os.environ.get("HPOPT_URL"), help="redis://, rediss://, redis+sentinel://, unix:// (HPOPT_URL)"
+    )
     parser.add_argument("--serve", metavar="DIR", help="start the bundled server on loopback, with its data in DIR")
     parser.add_argument("--port", type=int, default=0, help="its port; 0 chooses one (default: %(default)s)")
     parser.add_argument("--check", action="store_true", help="say whether the server and a coordinator are healthy")
@@ -108,7 +110,9 @@ async def _check(url: str) -> int:
         await store.info()
         alive = await store.coordinators()
     except AWAY as error:
-        print(f"unhealthy: the server does not answer: {error}")
+        refused = isinstance(error, REFUSED)
+        what = "refuses us, check the credentials" if refused else "does not answer"
+        print(f"unhealthy: the server {what}: {error}")
         return 1
     finally:
         await store.close()

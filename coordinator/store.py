@@ -27,6 +27,8 @@ SERVER_BUSY = (
     exceptions.BusyLoadingError, exceptions.ReadOnlyError, exceptions.OutOfMemoryError, exceptions.ResponseError,
 )  # fmt: skip
 """The server answers, but does not do it now (loading, demoted, out of memory, disk full)."""
+REFUSED = (exceptions.AuthenticationError, exceptions.AuthorizationError, exceptions.NoPermissionError)
+"""The server knows us not, or does not let us."""
 AWAY = (*CONNECTION_LOST, *SERVER_BUSY)
 
 BATCH_EVENTS = 64

@@ -4,6 +4,7 @@ Run it with `python examples/digits.py`, after `pip install 'hpopt[local,torch]'
 """
 
 import argparse
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -102,7 +103,9 @@ def train(config: dict[str, Any]) -> None:
             break
 
 
-def tune(save_path: str | Path, seed: int | None, trials: int = TRIALS, *, progress: bool = True) -> dict[str, Any]:
+def tune(
+    save_path: str | Path, seed: int | None, trials: int = TRIALS, *, progress: bool = True, resume: bool = False
+) -> dict[str, Any]:
     """Run a study and return the best hyper-parameters."""
     with hpopt.create(
         full_dataset_size=len(load().train),
@@ -118,6 +121,7 @@ def tune(save_path: str | Path, seed: int | None, trials: int = TRIALS, *, progr
         subset_ratio=1.0,
         num_workers=JOBS,
         seed=seed,
+        resume=resume,
     ) as hpo:
         best = workers.run(train, hpo, jobs=JOBS, progress=progress)
     if best is None:
@@ -155,8 +159,12 @@ def main() -> None:
     parser.add_argument("--save-path", default="hpo_digits", help="where the results go (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the search (default: %(default)s)")
     parser.add_argument("--trials", type=int, default=TRIALS, help="how many to run (default: %(default)s)")
+    parser.add_argument("--resume", action="store_true", help="go on with an interrupted study")
     arguments = parser.parse_args()
-    best = tune(arguments.save_path, arguments.seed, arguments.trials)
+    try:
+        best = tune(arguments.save_path, arguments.seed, arguments.trials, resume=arguments.resume)
+    except KeyboardInterrupt:
+        sys.exit("\nInterrupted. What was trained is kept: go on with --resume.")
     print("\nLog-loss on images that were held out, mean of 3 trainings:")
     for name, params in (("the best found", best), ("the centre of the space", centre())):
         loss = evaluate(params, seeds=range(3))

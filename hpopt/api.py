@@ -107,7 +107,7 @@ def create(  # noqa: PLR0917 - the reference gives these arguments an order
         kappa: Exploration of the upper confidence bound (bayes_opt only).
         kappa_decay: Factor on kappa for every ended trial.
         kappa_decay_delay: Ended trials before kappa begins to decay.
-        url: Server, redis://, rediss:// or unix://; HPOPT_URL if None.
+        url: Server, redis://, rediss://, unix:// or redis+sentinel://; HPOPT_URL if None.
         namespace: Team on a shared server; HPOPT_NAMESPACE or "default" if None.
         study: Name of the study; the last part of `save_path` if None.
         seed: Of everything random; drawn if None.
@@ -119,7 +119,8 @@ def create(  # noqa: PLR0917 - the reference gives these arguments an order
 
     Raises:
         TypeError, ValueError: An argument is not what it may be; resume=True with other arguments than the study's.
-        StudyExists: An unfinished study has this name, and neither resume nor overwrite is given.
+        StudyExists: An unfinished study has this name on a shared server, and neither resume nor overwrite is given.
+            With the embedded server a study in `save_path` is replaced unless `resume` is given.
         HpoptUnavailable, NoCoordinator: The server does not answer, or no coordinator runs there.
         EmbeddedError: The bundled server cannot be started; SavePathInUse and MissingExtra say more.
     """
@@ -222,8 +223,8 @@ def _folder(save_path: Any) -> Path:
     if not isinstance(save_path, str | os.PathLike):
         raise TypeError(f"save_path={save_path!r}: pass the path of a folder, as a str or a Path")
     folder = Path(save_path)
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"save_path={str(save_path)!r} is no folder: pass another path")
+    if not os.fspath(save_path) or (folder.exists() and not folder.is_dir()):
+        raise ValueError(f"save_path={str(save_path)!r} is no folder: pass the path of one, which may be new")
     return folder
 
 

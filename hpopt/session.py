@@ -125,7 +125,9 @@ def _answers(found: Any, n: int) -> Any:
 def _error(refusal: Refusal, study: str) -> HpoptError:
     """The exception for a request that was refused."""
     if refusal.code == "paused":
-        return StudyPaused(f"{study} is paused: {refusal.message}. Mend the trainer, then go on with resume=True")
+        return StudyPaused(
+            f"{study} is paused: {refusal.message}. Mend the trainer, then go on with create(..., resume=True)"
+        )
     if refusal.code == "stuck":
         return StudyError(f"{study}: {refusal.message}. The coordinator's log says more; ask again when that is mended")
     kinds = {"replaced": StudyReplaced, "unknown": UnknownStudy}

@@ -14,3 +14,6 @@ class Status(IntEnum):
     NORESULT = 4
     PARTIALRESULT = 5
     COMPLETERESULT = 6
+
+    def __str__(self) -> str:
+        return self.name

@@ -98,7 +98,7 @@ class Crew:
             while (config := self._next()) is not None:
                 if not runner.alive():
                     runner = self._renewed(runner, slot)
-                if self._train(runner, config).how != FINISHED:
+                if self._train(runner, config).how != FINISHED and not self._stopping.is_set():
                     runner = self._renewed(runner, slot)
         except BaseException as error:  # noqa: BLE001 - raised again by work()
             self._fail(error)

@@ -1,7 +1,7 @@
 """The live table of a terminal. Needs rich."""
 
 from collections.abc import Iterator
-from typing import TextIO
+from typing import Literal, TextIO
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -45,8 +45,10 @@ class LiveScreen:
 def render(snapshot: Snapshot, spec: Spec, room: int) -> RenderableType:
     """The study as something that rich can draw, with at most `room` trials: those under way, then the latest."""
     table = Table(box=None, pad_edge=False, expand=False)
-    for name, right in (("trial", True), ("state", False), (clean(spec.metric), True), ("steps", True)):
-        table.add_column(Text(name), justify="right" if right else "left", no_wrap=True)
+    wide = [5, 9, max(8, len(clean(spec.metric))), len(f"{spec.iterations}/{spec.iterations}")]
+    for name, width in zip(("trial", "state", clean(spec.metric), "steps"), wide, strict=True):
+        justify: Literal["left", "right"] = "left" if name == "state" else "right"
+        table.add_column(Text(name), justify=justify, no_wrap=True, min_width=width)  # only the last column shrinks
     table.add_column(Text("hyper-parameters"), overflow="ellipsis", no_wrap=True)
     for row in sorted(_chosen(snapshot.rows, room), key=lambda row: row.id):
         state = Text(row.state.replace("_", " "), style=_STYLES.get(row.state, ""))

@@ -71,7 +71,8 @@ class Attempts:
         trial.ooms += 1
         size = self._smaller(trial)
         if trial.ooms > self._oom_retries(trial, size):
-            self._end(trial, TrialState.FAILED, "out of memory, and no smaller batch is left to try", turn)
+            why = "no smaller batch is left to try" if self.spec.batch_size_name else "batch_size_name is not set"
+            self._end(trial, TrialState.FAILED, f"out of memory, and {why}", turn)
         else:
             remedy = "to be tried once more" if size is None else f"next batch size {size}"
             self._again(trial, TrialState.OUT_OF_MEMORY, f"out of memory, {remedy}", turn)
@@ -108,7 +109,8 @@ class Attempts:
         if trial.best_score is not None:
             self._end(trial, TrialState.FAILED if crashed else TrialState.STOPPED, reason, turn)
         else:
-            self._retry(trial, "crashes", TrialState.WAITING, f"{reason}, without any score", turn)
+            detail = "without any score" if crashed else "without any score: was hpopt.report called?"
+            self._retry(trial, "crashes", TrialState.WAITING, f"{reason}, {detail}", turn)
         self.verdict(trial, turn)
 
     def lost(self, trial: Trial, turn: Turn, *, orphaned: bool) -> None:
