@@ -89,6 +89,8 @@ BAD = [
     ("kappa", -1, ValueError), ("kappa", True, TypeError), ("kappa_decay", 0, ValueError),
     ("kappa_decay_delay", -1, ValueError), ("kappa_decay_delay", 0.5, TypeError),
     ("seed", -1, ValueError), ("seed", "1", TypeError),
+    ("save_path", None, TypeError), ("save_path", 5, TypeError), ("save_path", "", ValueError),
+    ("save_path", __file__, ValueError),
     ("launch_timeout", 0, ValueError), ("launch_timeout", "10", TypeError),
     ("default_hyper_parameters", {"lr": 0.01}, ValueError), ("default_hyper_parameters", [1], TypeError),
     ("default_hyper_parameters", {"lr": 1.0, "bs": 8}, ValueError),

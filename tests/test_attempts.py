@@ -393,6 +393,18 @@ def test_a_lost_trial_is_tried_once_more() -> None:
     assert sim.report(again, 0.9) is Status.STOP
 
 
+def test_a_trial_lost_together_with_its_operator_was_released() -> None:
+    """Whatever ended both was no fault of the trial's: it does not count among the losses that a trial may have."""
+    sim, to = begun()
+    for session in "ABC":
+        sim.start(to)
+        sim.tick(gone={trial_of(sim, to).session})
+        sim.lose(to)
+        assert state(sim, to) is S.LOST
+        to = sim.sample(session)
+    assert (trial_of(sim, to).losses, trial_of(sim, to).releases) == (0, 3)
+
+
 def test_a_lost_trial_may_come_back() -> None:
     """Until it is handed out again, its trainer goes on as if nothing had happened."""
     sim, to = begun()

@@ -24,7 +24,7 @@ from tests.conftest import InBackground
 from tests.proxy import Proxy
 from tests.server import Server, until
 from tests.site import PASSWORD, Site
-from tests.studies import SMALL, curve, sample, start_python, train
+from tests.studies import SMALL, TRAINER, curve, run_python, sample, start_python, train
 
 RUNNING, STOP = hpopt.Status.RUNNING, hpopt.Status.STOP
 Config = dict[str, Any]
@@ -218,6 +218,23 @@ def test_unknown_trial(config: Config) -> None:
     """A trial of a study that has been replaced, or that never was, is to stop."""
     for change in ({"uid": "another"}, {"trial": 99}, {"attempt": 7}):
         assert hpopt.report({**config, "hpopt": {**config["hpopt"], **change}}, 1) is STOP
+
+
+def test_unknown_attempts_disturb_no_real_one(site: Site, tmp_path: Path) -> None:
+    """Whoever reports for an attempt or a trial that is not there yet is to stop; those that are there go on."""
+    hpo = hpopt.create(**SMALL, url=site.url, save_path=tmp_path, study="disturbed")
+    config = sample(hpo)
+    assert hpopt.report(config, 1) is RUNNING
+    later = {**config, "hpopt": {**config["hpopt"], "trial": config["trial_id"] + 1}}
+    for change in ({"attempt": 2}, {"attempt": 3}):
+        assert hpopt.report({**config, "hpopt": {**config["hpopt"], **change}}, 1) is STOP
+    assert run_python(TRAINER, later, environment={"HPOPT_URL": hpo.url}) == ["STOP"]
+    assert hpopt.report(config, 1) is RUNNING
+    following = hpo.get_next_sample()
+    assert following is not None
+    assert following["trial_id"] == later["hpopt"]["trial"]
+    assert hpopt.report(following, 1) is RUNNING
+    hpo.close()
 
 
 # Credentials

@@ -114,6 +114,15 @@ def test_median_rule_needs_three_others() -> None:
     assert feed(rule, 1, [0.0] * 4) == [False, True, True, True]
 
 
+def test_median_rule_is_not_held_up_by_a_long_gap() -> None:
+    """A report stands for a thousand steps before it at most; forgetting it leaves nothing."""
+    rule = MedianStop(0, 1_000_000)
+    rule.observe(trial(0), 999_999, 1.0)
+    assert (min(rule.by_step), max(rule.by_step), len(rule.by_step)) == (999_000, 999_999, 1_000)
+    rule.forget(trial(0))
+    assert not any(rule.by_step.values())
+
+
 def test_median_rule_ignores_trials_that_did_not_get_so_far() -> None:
     """Only those who reached the step count."""
     rule = median_rule()
