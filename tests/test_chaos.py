@@ -72,7 +72,7 @@ def test_kills(chaos: Chaos) -> None:
     chaos.deal(dealt(seed=1, number=28))
     chaos.start()
     for _ in range(2):
-        chaos.load(trainers=5, num_workers=10, num_trials=130)
+        chaos.load(trainers=8, num_workers=16, num_trials=130)
     journal = chaos.finish()
     assert chaos.violations(journal) == []
     faults = chaos.faults()
@@ -81,9 +81,8 @@ def test_kills(chaos: Chaos) -> None:
     assert set(struck) == set(itertools.product(("kill", "server"), ("before", "in", "after")))
     acknowledged = sum(entry["op"] == "report" and entry["phase"] == "done" for entry in journal)
     assert acknowledged >= 1_000
-    busy = [in_flight(fault["at"] + LEASE / 2, journal) for fault in faults if fault["what"] == "kill"]
-    assert statistics.median(each["report"] for each in busy) >= 8
-    assert statistics.median(each["ask"] for each in busy) >= 1
+    busy = [in_flight(fault["at"], journal) for fault in faults]
+    assert sum(each["report"] >= 8 and each["ask"] >= 1 for each in busy) >= 20
     took = recoveries(faults, journal)
     assert max(took) <= LEASE + 2
     assert "Traceback" not in "\n".join(chaos.log)
