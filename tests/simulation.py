@@ -75,6 +75,8 @@ def heard(verdict: Verdict | None, attempt: int, life: str, step: int) -> Status
     """What a trainer that waits for the answer to its step makes of a verdict; None: it goes on waiting."""
     if verdict is None or verdict.attempt < attempt:
         return None
+    if verdict.stray:
+        return Status.STOP if (verdict.attempt, verdict.life) == (attempt, life) else None
     if verdict.attempt > attempt or verdict.life != life or life in verdict.refused:
         return Status.STOP
     if verdict.stop_step is not None and step >= verdict.stop_step:
