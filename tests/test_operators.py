@@ -81,10 +81,10 @@ def test_whose_heartbeats_matter() -> None:
     assert sim.study.watched() == ([], set())
     first = sim.sample("A")
     sim.sample("B")
-    sim.start(first, "x")
+    sim.start(first)
     sim.sample("C")
     sim.ask("D")
-    assert sim.study.watched() == ([(0, 1, "x")], {"A", "B", "C", "D"})
+    assert sim.study.watched() == ([(0, 1, "a")], {"A", "B", "C", "D"})
     sim.complete(first)
     assert sim.study.watched() == ([], {"B", "C", "D"})
 

@@ -44,12 +44,12 @@ class LiveScreen:
 
 def render(snapshot: Snapshot, spec: Spec, room: int) -> RenderableType:
     """The study as something that rich can draw, with at most `room` trials: those under way, then the latest."""
-    table = Table(box=None, pad_edge=False, expand=False)
-    wide = [5, 9, max(8, len(clean(spec.metric))), len(f"{spec.iterations}/{spec.iterations}")]
+    table = Table(box=None, pad_edge=False, expand=True)
+    wide = [5, 13, max(8, len(clean(spec.metric))), max(5, len(f"{spec.iterations}/{spec.iterations}"))]
     for name, width in zip(("trial", "state", clean(spec.metric), "steps"), wide, strict=True):
         justify: Literal["left", "right"] = "left" if name == "state" else "right"
-        table.add_column(Text(name), justify=justify, no_wrap=True, min_width=width)  # only the last column shrinks
-    table.add_column(Text("hyper-parameters"), overflow="ellipsis", no_wrap=True)
+        table.add_column(Text(name), justify=justify, no_wrap=True, width=width)
+    table.add_column(Text("hyper-parameters"), overflow="ellipsis", no_wrap=True, ratio=1)  # what is left
     for row in sorted(_chosen(snapshot.rows, room), key=lambda row: row.id):
         state = Text(row.state.replace("_", " "), style=_STYLES.get(row.state, ""))
         cells = (f"{row.id}", state, number(row.score), f"{row.step}/{spec.iterations}", params_text(row.params))
