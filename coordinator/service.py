@@ -202,4 +202,5 @@ class Service:
 
     async def _sleep(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.draining.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self.draining.wait()

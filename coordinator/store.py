@@ -1,5 +1,6 @@
 """Everything the coordinator says to Redis. The only asynchronous file that imports redis."""
 
+import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -56,7 +57,7 @@ class Store:
         """`owner`: this coordinator's name in leases and fences."""
         options: dict[str, Any] = {"retry": Retry(NoBackoff(), 0), "protocol": 2, "socket_connect_timeout": 3}
         self.owner = owner
-        self._redis = Redis.from_pool(_pool(url, socket_timeout=COMMAND_TIMEOUT, **options))
+        self._redis = _Redis.from_pool(_pool(url, socket_timeout=None, **options))
         self._links = _pool(url, socket_timeout=None, **options)
         self._commit = self._script("commit.lua")
         self._acquire = self._redis.register_script(self._script("acquire.lua"))
@@ -165,11 +166,8 @@ class Store:
 
     async def silent(self, watched: list[str]) -> set[str]:
         """Those of the heartbeat keys that are not there."""
-        async with self._redis.pipeline(transaction=False) as pipeline:
-            for key in watched:
-                pipeline.exists(key)
-            found = await pipeline.execute()
-        return {key for key, exists in zip(watched, found, strict=True) if not exists}
+        found = await self._redis.mget(watched)
+        return {key for key, beat in zip(watched, found, strict=True) if beat is None}
 
     async def forget(self, keys: StudyKeys, uid: str, trials: int) -> None:
         """Drop the keys of a replaced incarnation, a few at a time."""
@@ -186,6 +184,22 @@ class Store:
         """Make the commit script known to the server; its hash."""
         sha = await link.call("SCRIPT", "LOAD", self._commit)
         return str(sha.decode())
+
+
+class _Redis(Redis):
+    """redis-py's client, with a time limit of our own.
+
+    redis-py keeps its `socket_timeout` with asyncio.wait_for, which (before Python 3.12) may swallow the cancellation
+    of the task that waits: a task that was told to end would go on, and whoever waits for its end would do so for ever.
+    """
+
+    async def execute_command(self, *command: Any, **options: Any) -> Any:
+        """See redis-py."""
+        try:
+            async with asyncio.timeout(COMMAND_TIMEOUT):
+                return await super().execute_command(*command, **options)  # type: ignore[no-untyped-call]
+        except TimeoutError:
+            raise exceptions.TimeoutError("the server has not answered in time") from None
 
 
 class Link:

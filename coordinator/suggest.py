@@ -42,7 +42,8 @@ class Suggester:
     async def _run(self, request: SuggestRequest, *, model: bool) -> list[dict[str, Any]]:
         async with self._turn:
             try:
-                return await asyncio.wait_for(asyncio.wrap_future(self._pool.submit(_suggest, request, model)), TIMEOUT)
+                async with asyncio.timeout(TIMEOUT):
+                    return await asyncio.wrap_future(self._pool.submit(_suggest, request, model))
             except (BrokenProcessPool, TimeoutError) as error:
                 self.close()
                 self._pool = self._start()

@@ -57,8 +57,9 @@ def quick(start: Start) -> Quick:
 
 
 @pytest.fixture
-def study(server: Server, tmp_path: Path) -> Iterator[Create]:
+def study(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Create]:
     """hpopt.create for a study called "run" on the private server, unless something else is asked for."""
+    monkeypatch.setenv("HPOPT_REPORT_DEADLINE", "30")  # a test that fails does not wait for ten minutes
     made: list[hpopt.HpOpt] = []
 
     def begin(**changes: Any) -> hpopt.HpOpt:
