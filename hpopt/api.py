@@ -73,6 +73,7 @@ def create(  # noqa: PLR0917 - the reference gives these arguments an order
     study: str | None = None,
     seed: int | None = None,
     default_hyper_parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+    acquisition: str | None = None,
     overwrite: bool = False,
     launch_timeout: float | None = None,
     **unknown: Any,
@@ -112,6 +113,9 @@ def create(  # noqa: PLR0917 - the reference gives these arguments an order
         study: Name of the study; the last part of `save_path` if None.
         seed: Of everything random; drawn if None.
         default_hyper_parameters: One or more configurations to try first.
+        acquisition: What bayes_opt maximizes: "ucb", the upper confidence bound with kappa; "log_ei", log expected
+            improvement; "mix", the two by turns. None is "mix", or "ucb" once one of kappa, kappa_decay and
+            kappa_decay_delay is not its default.
         overwrite: Replace an unfinished study of this name on a shared server.
         unknown: Refused, with a hint at the argument that was meant.
         launch_timeout: Seconds after which a trial that was not started is handed out again; None: never on a shared
@@ -139,8 +143,8 @@ def create(  # noqa: PLR0917 - the reference gives these arguments an order
         reduction_factor=reduction_factor, num_brackets=num_brackets, subset_ratio=subset_ratio,
         batch_size_name=batch_size_name, image_resize=image_resize, metric=metric,
         expected_time_ratio=expected_time_ratio, non_pure_train_ratio=non_pure_train_ratio, num_workers=num_workers,
-        kappa=kappa, kappa_decay=kappa_decay, kappa_decay_delay=kappa_decay_delay, seed=seed,
-        default_hyper_parameters=default_hyper_parameters, launch_timeout=launch_timeout,
+        kappa=kappa, kappa_decay=kappa_decay, kappa_decay_delay=kappa_decay_delay, acquisition=acquisition,
+        seed=seed, default_hyper_parameters=default_hyper_parameters, launch_timeout=launch_timeout,
     )  # fmt: skip
     folder = _folder(save_path)
     keys = StudyKeys(_namespace(namespace), study if study is not None else _study_name(folder, url))

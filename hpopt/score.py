@@ -13,20 +13,21 @@ log = logging.getLogger("hpopt")
 
 
 def to_score(value: Any) -> float | None:
-    """The score as a finite float; None for NaN and the infinities, which count as an invalid step.
+    """The score as a finite float; None, with a warning, for NaN and the infinities: they count as an invalid step.
 
     Takes int, float, Decimal, Fraction and numpy or torch values of one element. Raises TypeError for anything else.
     """
-    if type(value) is float:
-        return value if math.isfinite(value) else None
+    if type(value) is float and math.isfinite(value):
+        return value
     number = _scalar(value)
     if isinstance(number, bool) or not isinstance(number, numbers.Real | Decimal):
         raise TypeError(f"score={_shown(value)}: pass one number, not {type(value).__name__}")
     try:
         score = float(number)
     except (OverflowError, ValueError):  # too large for a float; a signaling NaN
-        return None
+        score = math.nan
     if not math.isfinite(score):
+        log.warning("hpopt: a score is not a finite number (%s): this iteration counts as one without a score", score)
         return None
     if abs(score) >= EXACT and score != number:
         log.warning("hpopt: the score %s is kept as %r", _shown(number), score)

@@ -88,6 +88,7 @@ BAD = [
     ("num_workers", 0, ValueError), ("num_workers", None, TypeError),
     ("kappa", -1, ValueError), ("kappa", True, TypeError), ("kappa_decay", 0, ValueError),
     ("kappa_decay_delay", -1, ValueError), ("kappa_decay_delay", 0.5, TypeError),
+    ("acquisition", "ei", ValueError), ("acquisition", 1, ValueError),
     ("seed", -1, ValueError), ("seed", "1", TypeError),
     ("save_path", None, TypeError), ("save_path", 5, TypeError), ("save_path", "", ValueError),
     ("save_path", __file__, ValueError),

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -106,9 +107,10 @@ def test_the_design_is_addressed_by_ordinal() -> None:
 
 
 def test_the_design_fills_the_space() -> None:
-    """Sixteen points of a Sobol sequence have one in each sixteenth of every axis."""
+    """The centre, then sixteen points of a Sobol sequence, which have one in each sixteenth of every axis."""
     space = Space({name: SearchSpace("uniform", [0, 1]) for name in "abc"})
-    points = suggest(SuggestRequest(spec_of(space, search_alg="asha"), 0, 16))
+    first, *points = suggest(SuggestRequest(spec_of(space, search_alg="asha"), 0, 17))
+    assert first == dict.fromkeys("abc", 0.5)
     for name in "abc":
         assert sorted(int(16 * params[name]) for params in points) == list(range(16))
 
@@ -162,7 +164,7 @@ def test_pending_trials_spread_the_next_ones() -> None:
     observations = observe(spec, 8, lambda params: -((params["a"] - 0.5) ** 2) - (params["b"] - 0.5) ** 2)
     points = np.array([[params["a"], params["b"]] for params in suggest(SuggestRequest(spec, 8, 8, observations))])
     gaps = np.linalg.norm(points[:, None] - points, axis=2)[np.triu_indices(8, 1)]
-    assert gaps.min() > 0.005
+    assert gaps.min() > 0.002
     assert gaps.max() > 0.1
 
 
@@ -306,6 +308,52 @@ def test_snapping_goes_to_the_cell_of_the_value() -> None:
     assert snapped == pytest.approx(expected, abs=1e-12)
 
 
+def test_rising_numbers_are_ordered() -> None:
+    """A choice among rising numbers is a line, by logarithms if they span a lot; other choices have no order."""
+    space = Space(
+        {
+            "batch": SearchSpace("choice", [8, 16, 32, 64, 128]),
+            "depth": SearchSpace("choice", [2, 3, 5]),
+            "flag": SearchSpace("choice", [0, 1]),
+            "mixed": SearchSpace("choice", [1, True, 2]),
+            "falling": SearchSpace("choice", [3, 2, 1]),
+        }
+    )
+    encoding = Encoding(space)
+    assert [axis.width for axis in encoding.axes] == [1, 1, 2, 3, 3]
+    configs = [{"batch": b, "depth": d, "flag": 0, "mixed": 1, "falling": 3} for b, d in ((8, 2), (16, 3), (128, 5))]
+    features = encoding.features(encoding.units(configs))
+    assert features[:, 0] == pytest.approx([0.0, 0.25, 1.0])
+    assert features[:, 1] == pytest.approx([0.0, 1 / 3, 1.0])
+
+
+def test_moves_on_ordered_options() -> None:
+    """A mutation goes to another option unless it is at the end; the neighbours are one, two and four away."""
+    encoding = Encoding(Space({"batch": SearchSpace("choice", [1, 2, 4, 8, 16, 32])}))
+    (axis,) = encoding.axes
+    start = np.full(200, 2.5 / 6)
+    moved = axis.perturb(start, np.full(200, 0.01), np.random.default_rng(0))
+    assert set(np.rint(moved * 6 - 0.5)) == {1.0, 3.0}
+    assert np.rint(axis.neighbours(2.5 / 6) * 6 - 0.5).tolist() == [0.0, 1.0, 3.0, 4.0]
+    assert axis.perturb(np.array([5.5 / 6]), np.array([0.3]), np.random.default_rng(1)).max() <= 5.5 / 6
+
+
+def test_the_first_trial_is_the_centre() -> None:
+    """The middle of ranges and of rising numbers, the first of other options, unless the user knows better."""
+    space = Space(
+        {
+            "lr": SearchSpace("loguniform", [1e-4, 1.0]),
+            "layers": SearchSpace("quniform", [1, 5, 1]),
+            "batch": SearchSpace("choice", [16, 32, 64]),
+            "optimizer": SearchSpace("choice", ["sgd", "adam"]),
+        }
+    )
+    (params,) = suggest(SuggestRequest(spec_of(space), 0, 1))
+    assert params == {"lr": pytest.approx(1e-2), "layers": 3, "batch": 32, "optimizer": "sgd"}
+    (own,) = suggest(SuggestRequest(spec_of(space, default_hyper_parameters=({**params, "layers": 1},)), 0, 1))
+    assert own["layers"] == 1
+
+
 def test_options_are_equally_far_apart() -> None:
     """Any two options of a choice are at distance 1."""
     encoding = Encoding(FINITE)
@@ -343,6 +391,17 @@ def test_default_kappa_alternates() -> None:
     """With the defaults, confidence bound and expected improvement take turns."""
     kinds = [type(acquisition_for(spec_of(MIXED), ordinal, 3, 0.0)) for ordinal in range(4)]
     assert kinds == [LogExpectedImprovement, UpperConfidenceBound] * 2
+
+
+def test_acquisition_of_the_user() -> None:
+    """`acquisition` overrules the choice that the three kappas make; kappa keeps its literal meaning."""
+    of = partial(acquisition_for, finished=20, threshold=0.5)
+    ucb = spec_of(MIXED, acquisition="ucb")
+    assert [of(ucb, ordinal) for ordinal in (6, 7)] == [UpperConfidenceBound(2.576)] * 2
+    ei = spec_of(MIXED, acquisition="log_ei", kappa=1.0)
+    assert [of(ei, ordinal) for ordinal in (6, 7)] == [LogExpectedImprovement(0.5)] * 2
+    mix = spec_of(MIXED, acquisition="mix", kappa=1.0)
+    assert [of(mix, ordinal) for ordinal in (6, 7)] == [LogExpectedImprovement(0.5), UpperConfidenceBound(1.0)]
 
 
 def test_kappa_explores() -> None:

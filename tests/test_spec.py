@@ -37,6 +37,7 @@ ACCEPTED: dict[str, list[Any]] = {
     "kappa": [0, 0.0, 2.576],
     "kappa_decay": [1e-9, 1, 1.5],
     "kappa_decay_delay": [0, 3],
+    "acquisition": [None, "mix", "log_ei", "ucb"],
     "seed": [None, 0, 2**63 - 1],
     "default_hyper_parameters": [(), ({"lr": 0.5, "bs": 8}, {"lr": 1, "bs": 16})],
     "launch_timeout": [None, 0.1, 60],
@@ -66,6 +67,7 @@ WRONG_VALUE: dict[str, list[Any]] = {
     "kappa": [-1, -1e-9, *NOT_FINITE],
     "kappa_decay": [0, -1, *NOT_FINITE],
     "kappa_decay_delay": [-1],
+    "acquisition": ["ei", "", "UCB", 1],
     "seed": [-1, 2**63],
     "default_hyper_parameters": [({"lr": 0.5},), ({"lr": 2, "bs": 8},), ({"lr": 0.5, "bs": 8, "x": 1},)],
     "launch_timeout": [0, -1, *NOT_FINITE],
@@ -162,6 +164,7 @@ CHANGES: dict[str, Any] = {
     "kappa": 1.0,
     "kappa_decay": 0.9,
     "kappa_decay_delay": 2,
+    "acquisition": "log_ei",
     "expected_time_ratio": 2.0,
     "launch_timeout": 60.0,
 }

@@ -10,6 +10,9 @@ from hpopt.core.space import Space
 ALGORITHMS = ("bayes_opt", "asha")
 """Canonical names of the search algorithms."""
 
+ACQUISITIONS = ("mix", "log_ei", "ucb")
+"""What a user can make bayes_opt maximize; None leaves the choice to hpopt."""
+
 RESERVED = frozenset(
     {
         "params", "iterations", "trial_id", "attempt", "subset_ratio", "resize_width", "resize_height", "mode",
@@ -49,6 +52,7 @@ class StudySpec:
     kappa: float = 2.576
     kappa_decay: float = 1.0
     kappa_decay_delay: int = 0
+    acquisition: str | None = None
     seed: int | None = None
     default_hyper_parameters: tuple[dict[str, Any], ...] = ()
     launch_timeout: float | None = None
@@ -93,8 +97,11 @@ class StudySpec:
 _FIELDS = tuple(field.name for field in dataclasses.fields(StudySpec))
 
 _CHANGEABLE = frozenset(
-    {"num_trials", "num_workers", "kappa", "kappa_decay", "kappa_decay_delay", "expected_time_ratio", "launch_timeout"}
-)
+    {
+        "num_trials", "num_workers", "kappa", "kappa_decay", "kappa_decay_delay", "acquisition", "expected_time_ratio",
+        "launch_timeout",
+    }
+)  # fmt: skip
 _KEPT_WHEN_NONE = ("num_trials", "max_iterations", "subset_ratio", "seed", "min_iterations", "num_brackets")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from hpopt.core.space import Space
-from hpopt.core.spec import ALGORITHMS, StudySpec
+from hpopt.core.spec import ACQUISITIONS, ALGORITHMS, StudySpec
 
 MAX_TRIALS = 100_000
 MAX_ITERATIONS = 1_000_000
@@ -119,6 +119,7 @@ _CHECKS: dict[str, _Check] = {
     "kappa": number(lambda kappa: kappa >= 0, "use a value of at least 0"),
     "kappa_decay": number(lambda decay: decay > 0, "use a value above 0; 1 keeps kappa as it is"),
     "kappa_decay_delay": integer(0),
+    "acquisition": one_of((None, *ACQUISITIONS)),
     "seed": optional(integer(0, 2**63 - 1)),
     "default_hyper_parameters": _defaults,
     "launch_timeout": optional(number(lambda seconds: seconds > 0, "use seconds above 0, or None for no limit")),

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import chain
 from typing import Any
 
@@ -25,6 +25,8 @@ Config = dict[str, Any]
 DEFAULT_KAPPA = (2.576, 1.0, 0)
 """kappa, kappa_decay and kappa_decay_delay of a user who left them alone: then the acquisition is ours to choose."""
 OUR_KAPPA = 1.8
+POLISHED = 4
+"""The first suggestions of a request are improved from the best of the pool, which takes longer than to screen it."""
 DOUBT = 0.1
 """Extra noise, relative to the signal variance, of a result that a full training might have contradicted."""
 _INCUMBENTS = 4
@@ -60,14 +62,18 @@ def proposals(
 
 
 def acquisition_for(spec: StudySpec, ordinal: int, finished: int, threshold: float) -> Acquisition:
-    """The user's UCB; with kappa left at its defaults, log EI for even ordinals and UCB for odd ones.
+    """What the suggestion of this ordinal maximizes, as `acquisition` and the three kappas of the spec ask for.
 
-    Alternating is better than either alone: log EI stalls in a local optimum, UCB wastes the first evaluations.
+    "mix" takes log EI for even ordinals and UCB for odd ones. That is better than either alone: log EI stalls in a
+    local optimum, UCB wastes the first evaluations.
     """
-    if (spec.kappa, spec.kappa_decay, spec.kappa_decay_delay) != DEFAULT_KAPPA:
-        kappa = decayed_kappa(spec.kappa, spec.kappa_decay, spec.kappa_decay_delay, finished)
-        return UpperConfidenceBound(kappa)
-    return UpperConfidenceBound(OUR_KAPPA) if ordinal % 2 else LogExpectedImprovement(threshold)
+    default = (spec.kappa, spec.kappa_decay, spec.kappa_decay_delay) == DEFAULT_KAPPA
+    kind = spec.acquisition or ("mix" if default else "ucb")
+    if kind == "log_ei" or (kind == "mix" and ordinal % 2 == 0):
+        return LogExpectedImprovement(threshold)
+    if kind == "mix" and default:
+        return UpperConfidenceBound(OUR_KAPPA)
+    return UpperConfidenceBound(decayed_kappa(spec.kappa, spec.kappa_decay, spec.kappa_decay_delay, finished))
 
 
 class _Search:
@@ -84,6 +90,7 @@ class _Search:
         rows, units = training
         pending = encoding.units(request.pending)
         self._encoding, self._space = encoding, request.spec.search_space
+        self._picked = 0
         self._posterior = fit(rows, encoding.groups)
         best = np.argsort(-self._posterior.predict(rows.X)[0], kind="stable")[:_INCUMBENTS]
         if len(pending):
@@ -99,13 +106,16 @@ class _Search:
         if not len(self._pool):
             return None
         order = np.argsort(-acquisition(self._screen.mean, self._screen.std)[0], kind="stable")
-        starts = self._pool[order[:STARTS]]
-        improved = improve(self._posterior, acquisition, self._encoding, starts, self._known)
+        improved: Iterable[Array] = ()
+        if self._picked < POLISHED:
+            starts = self._pool[order[:STARTS]]
+            improved = improve(self._posterior, acquisition, self._encoding, starts, self._known)
         configs = map(self._encoding.config, chain(improved, self._pool[order]))
         return next((params for params in configs if self._space.key(params) not in taken), None)
 
     def add(self, params: Config) -> None:
         """Take the configuration as pending from now on."""
+        self._picked += 1
         u = self._encoding.units([params])
         self._known.add(u[0].tobytes())
         x = self._encoding.features(u)

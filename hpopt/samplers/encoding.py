@@ -7,6 +7,7 @@ column per option, 1 / sqrt2 at the chosen one, for choices, so that two differe
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,6 +22,8 @@ SMOOTH_CELLS = 64
 MAX_FEATURES = 2048
 """Beyond it, choices of hundreds of options share columns: some options look alike to the model."""
 MAX_NEIGHBOURS = 64
+LOG_RATIO = 10.0
+"""Rising positive numbers that span this much are compared by their logarithms."""
 _STRIDES = np.array([-4.0, -2.0, -1.0, 1.0, 2.0, 4.0])
 
 
@@ -126,6 +129,49 @@ class Grid:
         return self._centre(np.arange(self.cells))
 
 
+class Levels:
+    """choice among rising numbers, such as [16, 32, 64]: one feature, by which near numbers are alike."""
+
+    smooth = False
+    width = 1
+
+    def __init__(self, levels: Sequence[float]) -> None:
+        self._size, self.cells = len(levels), float(len(levels))
+        values: Array = np.array(levels, dtype=float)
+        if values[0] > 0.0 and values[-1] / values[0] >= LOG_RATIO:
+            values = np.log(values)
+        self._places: Array = (values - values[0]) / (values[-1] - values[0])
+
+    def _index(self, u: Array) -> NDArray[np.intp]:
+        return np.clip(u * self._size, 0, self._size - 1).astype(np.intp)
+
+    def _centre(self, index: Array | NDArray[np.intp]) -> Array:
+        moved_inside: Array = np.clip(np.asarray(index, dtype=float), 0.0, self._size - 1.0)
+        return (moved_inside + 0.5) / self._size
+
+    def snap(self, u: Array) -> Array:
+        """To the centre of the option's share of [0, 1]."""
+        return self._centre(self._index(u))
+
+    def features(self, u: Array) -> Array:
+        """Where the number stands between the smallest and the largest."""
+        return self._places[self._index(u)][:, None]
+
+    def perturb(self, u: Array, sigma: Array, rng: np.random.Generator) -> Array:
+        """Gaussian, and by one option at least."""
+        index, move = self._index(u), sigma * self._size * rng.standard_normal(len(u))
+        return self._centre(index + np.copysign(np.maximum(1.0, np.rint(np.abs(move))), move))
+
+    def neighbours(self, u: float) -> Array:
+        """One, two and four options away."""
+        index = self._index(np.array([u])) + _STRIDES
+        return self._centre(index[(index >= 0.0) & (index < self._size)])
+
+    def centres(self) -> Array:
+        """Of every option."""
+        return self._centre(np.arange(self._size))
+
+
 class Options:
     """choice: the options have no order."""
 
@@ -167,7 +213,16 @@ def axis(dimension: SearchSpace, width: int) -> Axis:
     """The axis of a hyper-parameter with more than one value; it has at most `width` features."""
     if dimension.size is None:
         return Continuous()
-    return Options(dimension.size, width) if dimension.is_choice else Grid(dimension, dimension.size)
+    if not dimension.is_choice:
+        return Grid(dimension, dimension.size)
+    return Levels(dimension.range) if is_ordered(dimension) else Options(dimension.size, width)
+
+
+def is_ordered(dimension: SearchSpace) -> bool:
+    """Whether it is a choice among three or more numbers that rise: then their order means something."""
+    options = dimension.range if dimension.is_choice else []
+    numbers = all(type(each) in {int, float} for each in options)
+    return numbers and len(options) > 2 and all(a < b for a, b in pairwise(options))
 
 
 class Encoding:

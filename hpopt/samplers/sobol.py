@@ -1,4 +1,7 @@
-"""The initial design: a scrambled Sobol sequence whose points can be asked for in any order."""
+"""The initial design, whose points can be asked for in any order: the centre of the space, then a Sobol sequence.
+
+People write ranges around what they think is sane, so the centre is the best single guess that there is.
+"""
 
 from collections.abc import Collection, Iterator
 from functools import lru_cache
@@ -9,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.stats import qmc
 
 from hpopt.core.space import Space
+from hpopt.samplers.encoding import is_ordered
 
 _BLOCK = 256  # a power of two keeps each block balanced
 _RETRIES = 64
@@ -27,6 +31,11 @@ def design(space: Space, seed: int, k: int, taken: Collection[tuple[Any, ...]]) 
     return params if space.size is None else None
 
 
+def centre(space: Space) -> dict[str, Any]:
+    """The middle of each range, by its own scale, and the first of options that have no order."""
+    return space.from_unit([0.0 if each.is_choice and not is_ordered(each) else 0.5 for each in space.values()])
+
+
 def generator(seed: int, ordinal: int) -> np.random.Generator:
     """The random numbers of one suggestion."""
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, ordinal])))
@@ -34,8 +43,11 @@ def generator(seed: int, ordinal: int) -> np.random.Generator:
 
 def _candidates(space: Space, seed: int, k: int, taken: int) -> Iterator[dict[str, Any]]:
     """The k-th point, then as many others as are needed to find one that is not among the `taken` ones."""
-    block = _points(len(space), seed, k // _BLOCK)
-    yield space.from_unit(block[k % _BLOCK].tolist())
+    if k == 0:
+        yield centre(space)
+    else:
+        block, i = divmod(k - 1, _BLOCK)
+        yield space.from_unit(_points(len(space), seed, block)[i].tolist())
     rng = generator(seed, k)
     if space.size is None:
         for _ in range(_RETRIES):

@@ -40,7 +40,8 @@ class _Curve:
             self.valid += 1
         before = self.steps[-1] if self.steps else 0
         self.steps.append(step)
-        self.means.append(self.total / self.valid if self.valid else -math.inf)
+        # rounding, and the overflow of a sum, could lift a mean above the best: then equal scores would be worse
+        self.means.append(min(self.best, self.total / self.valid) if self.valid else -math.inf)
         return _stands_for(before, step)
 
 
@@ -111,4 +112,4 @@ class MedianStop:
         if len(peers) < MIN_PEERS:
             return None
         middle = len(peers) // 2
-        return peers[middle] if len(peers) % 2 else (peers[middle - 1] + peers[middle]) / 2
+        return peers[middle] if len(peers) % 2 else peers[middle - 1] / 2 + peers[middle] / 2
