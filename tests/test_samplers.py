@@ -404,6 +404,12 @@ def test_acquisition_of_the_user() -> None:
     assert [of(mix, ordinal) for ordinal in (6, 7)] == [LogExpectedImprovement(0.5), UpperConfidenceBound(1.0)]
 
 
+def test_each_view_of_the_scores_meets_each_acquisition() -> None:
+    """Over four ordinals both transforms of the scores are used with both acquisitions."""
+    met = {(bayes.transform_for(k), type(acquisition_for(spec_of(MIXED), k, 3, 0.0))) for k in range(8, 12)}
+    assert len(met) == 4
+
+
 def test_kappa_explores() -> None:
     """A large kappa goes where little is known, kappa 0 where the mean is best."""
     space = Space({"a": SearchSpace("uniform", [0, 1])})

@@ -17,7 +17,7 @@ from hpopt.samplers.optimize import Screen
 from hpopt.samplers.posterior import FitError, Posterior, inverse_root
 from hpopt.samplers.subset import informative
 from hpopt.samplers.surrogate import Objective, Rows, fit, posterior_at
-from hpopt.samplers.transform import half_rank, is_constant
+from hpopt.samplers.transform import half_rank, is_constant, symlog
 
 Array = NDArray[np.float64]
 
@@ -241,21 +241,35 @@ def test_half_rank_keeps_the_good_half() -> None:
         [0.1, 0.2, 0.2, 0.2, 0.9],
     ],
 )
-def test_half_rank_is_monotone(scores: list[float]) -> None:
+@pytest.mark.parametrize("transform", [half_rank, symlog])
+def test_transforms_are_monotone(transform: Callable[[Array], Array], scores: list[float]) -> None:
     """Any scores become values of mean 0 and variance 1 in the same order; equal ones stay equal."""
     y = np.array(scores)
-    z = half_rank(y)
+    z = transform(y)
     assert (z.mean(), z.std()) == (pytest.approx(0.0, abs=1e-12), pytest.approx(1.0))
     order = np.argsort(y, kind="stable")
     assert (np.diff(z[order]) >= 0.0).all()
     assert all((z[y == score] == each).all() for score, each in zip(y, z, strict=True))
 
 
-def test_one_absurd_score_leaves_the_others_apart() -> None:
-    """A single 1e30 does not press the other good scores into one value."""
-    z = half_rank(np.array([0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 1e30]))
-    assert z[5] - z[3] > 0.05
-    assert z[6] > z[5]
+@pytest.mark.parametrize("transform", [half_rank, symlog])
+def test_one_absurd_score_leaves_the_others_apart(transform: Callable[[Array], Array]) -> None:
+    """A single 1e300 does not press the other good scores into one value."""
+    z = transform(np.array([0.0, 1e299, 2e299, 3e299, 4e299, 5e299, 1e300]) / 1e299)
+    far = transform(np.array([0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 1e12]))
+    for values in (z, far):
+        assert values[5] - values[3] > 0.01
+        assert values[6] > values[5]
+
+
+def test_symlog_keeps_proportions_of_both_halves() -> None:
+    """Within ten interquartile ranges of the median the scores are only moved and scaled."""
+    scores = np.array([-20.0, 1.0, 2.0, 3.0, 4.0, 25.0])
+    assert symlog(scores) == pytest.approx((scores - scores.mean()) / scores.std())
+    # median 2, interquartile range 2: 102 is 50 of them away, and counts as 10 (1 + log 5)
+    raw = np.array([-0.5, 0.0, 0.5, 10.0 * (1.0 + math.log(5.0)), -1.0])
+    z = symlog(np.array([1.0, 2.0, 3.0, 102.0, 0.0]))
+    assert z == pytest.approx((raw - raw.mean()) / raw.std())
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import chain
 from typing import Any
 
@@ -17,7 +17,7 @@ from hpopt.samplers.optimize import STARTS, Screen, candidates, improve
 from hpopt.samplers.posterior import FitError
 from hpopt.samplers.subset import informative
 from hpopt.samplers.surrogate import Rows, fit
-from hpopt.samplers.transform import half_rank, is_constant
+from hpopt.samplers.transform import half_rank, is_constant, symlog
 
 Array = NDArray[np.float64]
 Config = dict[str, Any]
@@ -59,6 +59,15 @@ def proposals(
             search.add(params)
     except FitError as error:
         logger.warning("a suggestion comes from the initial design instead: %s", error)
+
+
+def transform_for(ordinal: int) -> Callable[[Array], Array]:
+    """The view of the scores that the suggestion of this ordinal (the first of several) is made with.
+
+    Two models that see the scores differently get stuck in different places. Over four ordinals each transform meets
+    each acquisition of the mix.
+    """
+    return half_rank if ordinal % 4 in {0, 3} else symlog
 
 
 def acquisition_for(spec: StudySpec, ordinal: int, finished: int, threshold: float) -> Acquisition:
@@ -140,7 +149,7 @@ def _training(request: SuggestRequest, encoding: Encoding, U: Array) -> tuple[Ro
     finite = np.isfinite(scores)
     if np.count_nonzero(finite) < 2 or is_constant(scores[finite]):
         return None
-    y = half_rank(np.where(finite, scores, scores[finite].min()))  # what failed counts as the worst that is known
+    y = transform_for(request.ordinal)(np.where(finite, scores, scores[finite].min()))  # failures: the worst known
     excess = np.array([0.0 if each.complete and ok else DOUBT for each, ok in zip(observations, finite, strict=True)])
     chosen = informative(encoding.features(U), y)
     return _merged(encoding, U[chosen], y[chosen], excess[chosen])

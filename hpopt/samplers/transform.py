@@ -8,8 +8,10 @@ Vector = NDArray[np.float64]
 
 CONSTANT = 1e-12
 """Scores whose spread is at most this, relative to the largest of them, count as all the same."""
-GOOD_TAIL = 10.0
-"""Above this many typical deviations, a good score is compressed; it stays above every smaller one."""
+TAIL = 10.0
+"""Beyond this many typical deviations a score is compressed; it stays above every smaller one."""
+
+_LARGEST = 1e300
 
 
 def is_constant(y: Vector) -> bool:
@@ -34,6 +36,25 @@ def half_rank(y: Vector) -> Vector:
     return np.asarray((z - z.mean()) / z.std())
 
 
+def symlog(y: Vector) -> Vector:
+    """Scores (n,), not all the same, to values of mean 0 and variance 1 that keep the proportions of the scores.
+
+    Deviations from the median are measured in interquartile ranges; beyond TAIL of them only their logarithm grows.
+    Late in a study most scores are good and close together: half_rank then sees little but the differences between
+    these, and this transform still sees how far away all the others are.
+    """
+    y = _scaled(y)
+    deviations = y - np.median(y)
+    size = np.abs(deviations)
+    low, high = np.quantile(y, [0.25, 0.75])
+    unit = high - low if high - low > CONSTANT else np.median(size[size > 0.0])
+    with np.errstate(over="ignore"):
+        size = np.minimum(size / unit, _LARGEST)
+    size = np.where(size > TAIL, TAIL * (1.0 + np.log(np.maximum(size, TAIL) / TAIL)), size)
+    z = np.copysign(size, deviations)
+    return np.asarray((z - z.mean()) / z.std())
+
+
 def _scaled(y: Vector) -> Vector:
     """No score of 1e300 may overflow when it is squared; ratios keep their precision."""
     largest = float(np.max(np.abs(y)))
@@ -48,7 +69,7 @@ def _good_half(above: Vector) -> Vector:
     with np.errstate(over="ignore"):
         units = above / np.median(above[some])
     # t (2 - t/u) continues u at t with slope 1 and ends at 2t: one absurd score leaves the others their shape.
-    units = np.where(units > GOOD_TAIL, GOOD_TAIL * (2.0 - GOOD_TAIL / np.maximum(units, GOOD_TAIL)), units)
+    units = np.where(units > TAIL, TAIL * (2.0 - TAIL / np.maximum(units, TAIL)), units)
     return np.asarray(units / np.sqrt(np.mean(units**2)))
 
 
