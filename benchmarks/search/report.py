@@ -1,0 +1,212 @@
+"""Tables of stored runs, as markdown, and their curves as a picture.
+
+    python -m benchmarks.search.report --problems report --peers hpopt,ax,optuna-tpe,random --curves curves.png
+
+The incumbent after n trials is the trial with the best *score* so far; its regret is judged by the noise-free *truth*:
+(best - truth) / (best - typical), 0 for the best known configuration, 1 for the median of random ones, never below 0.
+Intervals are 95 % bootstrap intervals: problems are drawn with replacement, then seeds within each.
+"""
+
+import argparse
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.search.references import Reference, references
+from benchmarks.search.results import RESULTS, read
+from benchmarks.search.run import select
+
+Array = NDArray[np.float64]
+Runs = dict[tuple[str, int], Array]
+"""Regret of the incumbent after 1, 2, ... trials, of each (problem, seed)."""
+
+AT = (10, 20, 50, 100)
+RESAMPLES = 2000
+
+
+def regret(run: dict[str, Any], reference: Reference) -> Array:
+    """The regret (n,) of the incumbent after each trial of a stored run."""
+    scores = np.array(run["scores"])
+    incumbents = [int(np.argmax(scores[: n + 1])) for n in range(len(scores))]
+    return np.array([max(0.0, reference.regret(run["truths"][i])) for i in incumbents])
+
+
+class Results:
+    """The runs of some peers on some problems, with one number of pending trials."""
+
+    def __init__(self, folder: Path, peers: list[str], problems: Iterable[str], workers: int, trials: int) -> None:
+        names, known = set(problems), references()
+        self.runs: dict[str, Runs] = {peer: {} for peer in peers}
+        self.cpu: dict[str, dict[tuple[str, int], Array]] = {peer: {} for peer in peers}
+        self.versions: dict[str, str] = {}
+        for key, stored in read(folder):
+            if (
+                key.peer in peers
+                and key.problem in names
+                and key.workers == workers
+                and len(stored["scores"]) >= trials
+            ):
+                self.runs[key.peer][key.problem, key.seed] = regret(stored, known[key.problem])[:trials]
+                self.cpu[key.peer][key.problem, key.seed] = np.array(stored["cpu"])[:trials]
+                self.versions[key.peer] = stored["version"]
+        self.peers = [peer for peer in peers if self.runs[peer]]
+
+    def common(self, peers: Iterable[str]) -> list[tuple[str, int]]:
+        """The (problem, seed) that all of these have run."""
+        return sorted(set.intersection(*(set(self.runs[peer]) for peer in peers)))
+
+    def at(self, peer: str, n: int, keys: list[tuple[str, int]]) -> Array:
+        """Regret (len(keys),) after n trials."""
+        return np.array([self.runs[peer][key][n - 1] for key in keys])
+
+
+def bootstrap(keys: list[tuple[str, int]], statistic: Callable[[NDArray[np.intp]], float]) -> tuple[float, float]:
+    """The 95 % interval of `statistic`, a function of indices into keys."""
+    rng = np.random.default_rng(0)
+    groups = [[i for i, key in enumerate(keys) if key[0] == name] for name in sorted({key[0] for key in keys})]
+    members, sizes = np.concatenate(groups), np.array([len(group) for group in groups])
+    starts = np.cumsum(sizes) - sizes
+    values = []
+    for _ in range(RESAMPLES):
+        drawn = rng.integers(len(groups), size=len(groups))
+        problem = np.repeat(drawn, sizes[drawn])
+        seed = (rng.random(len(problem)) * sizes[problem]).astype(np.intp)
+        values.append(statistic(members[starts[problem] + seed]))
+    low, high = np.quantile(values, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def regrets(results: Results, at: list[int]) -> list[list[str]]:
+    """Mean regret of each peer, over the runs that all of them have."""
+    keys = results.common(results.peers)
+    rows = []
+    for peer in results.peers:
+        row = [f"{peer} {results.versions[peer]}"]
+        for n in at:
+            values = results.at(peer, n, keys)
+            low, high = bootstrap(keys, lambda i, values=values: float(values[i].mean()))  # type: ignore[misc]
+            row.append(f"{values.mean():.3f} [{low:.3f}, {high:.3f}]")
+        rows.append(row)
+    return rows
+
+
+def ratios(results: Results, subject: str, at: list[int]) -> list[list[str]]:
+    """Mean regret of the subject over that of each peer, over the runs that the two have."""
+    rows = []
+    for peer in results.peers:
+        if peer == subject:
+            continue
+        keys = results.common([subject, peer])
+        row = [peer, f"{len({name for name, _ in keys})} x {len(keys) / len({name for name, _ in keys}):.3g}"]
+        for n in at:
+            ours, theirs = results.at(subject, n, keys), results.at(peer, n, keys)
+            low, high = bootstrap(keys, lambda i, a=ours, b=theirs: float(a[i].mean() / b[i].mean()))  # type: ignore[misc]
+            row.append(f"{ours.mean() / theirs.mean():.2f} [{low:.2f}, {high:.2f}]")
+        rows.append(row)
+    return rows
+
+
+def ranks(results: Results, at: list[int]) -> list[list[str]]:
+    """Mean rank of each peer (1 is best, ties share) over the runs that all of them have."""
+    keys = results.common(results.peers)
+    rows = [[peer] for peer in results.peers]
+    for n in at:
+        values = np.array([results.at(peer, n, keys) for peer in results.peers])
+        below = (values[:, None, :] > values[None, :, :]).sum(axis=1)
+        equal = (values[:, None, :] == values[None, :, :]).sum(axis=1)
+        rank = below + (equal + 1) / 2.0
+        for row, each in zip(rows, rank, strict=True):
+            low, high = bootstrap(keys, lambda i, each=each: float(each[i].mean()))  # type: ignore[misc]
+            row.append(f"{each.mean():.2f} [{low:.2f}, {high:.2f}]")
+    return rows
+
+
+def costs(results: Results, at: list[int]) -> list[list[str]]:
+    """Median CPU seconds per suggestion around n results, over all runs of each peer."""
+    rows = []
+    for peer in results.peers:
+        around = [[cpu[max(0, n - 6) : n] for cpu in results.cpu[peer].values()] for n in at]
+        rows.append([peer, *(f"{float(np.median(np.concatenate(each))):.3g}" for each in around)])
+    return rows
+
+
+def by_problem(results: Results, n: int) -> list[list[str]]:
+    """Mean regret after n trials on each problem; the smallest in bold."""
+    keys = results.common(results.peers)
+    rows = []
+    for name in sorted({name for name, _ in keys}):
+        own = [key for key in keys if key[0] == name]
+        means = [float(results.at(peer, n, own).mean()) for peer in results.peers]
+        rows.append([name, *(f"**{mean:.3f}**" if mean == min(means) else f"{mean:.3f}" for mean in means)])
+    return rows
+
+
+def table(title: str, header: list[str], rows: list[list[str]]) -> None:
+    """Print a markdown table."""
+    print(f"\n{title}\n\n| {' | '.join(header)} |\n|{'---|' * len(header)}")
+    for row in rows:
+        print(f"| {' | '.join(row)} |")
+
+
+def curves(results: Results, path: Path) -> None:
+    """Draw the mean regret of each peer against the number of trials, with a standard error over the runs."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    keys = results.common(results.peers)
+    figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
+    for peer in results.peers:
+        values = np.array([results.runs[peer][key] for key in keys])
+        mean, error = values.mean(axis=0), values.std(axis=0) / np.sqrt(len(values))
+        trials = np.arange(1, values.shape[1] + 1)
+        (line,) = axes.plot(trials, mean, label=peer, linewidth=2.5 if peer == "hpopt" else 1.2)
+        axes.fill_between(trials, mean - error, mean + error, color=line.get_color(), alpha=0.15, linewidth=0)
+    problems = len({name for name, _ in keys})
+    axes.set(xlabel="trials", ylabel="mean normalised regret of the incumbent", yscale="log")
+    axes.set_title(f"{problems} problems, {len(keys) // problems} seeds; band: one standard error")
+    axes.grid(which="both", alpha=0.25)
+    axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    """Read the command line, print the tables, draw the picture."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peers", required=True, help="names separated by commas")
+    parser.add_argument("--problems", default="report", help="tune, report, all, or names separated by commas")
+    parser.add_argument("--workers", type=int, default=1, help="trials pending at once")
+    parser.add_argument("--trials", type=int, default=100, help="runs of fewer trials are left out")
+    parser.add_argument("--subject", default="hpopt", help="the peer that the ratios are of")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--curves", type=Path, help="a picture to draw")
+    arguments = parser.parse_args()
+    problems, peers = select(arguments.problems), arguments.peers.split(",")
+    results = Results(arguments.results, peers, problems, arguments.workers, arguments.trials)
+    at = [n for n in AT if n <= arguments.trials]
+    heads = [f"{n} trials" for n in at]
+    keys = results.common(results.peers)
+    print(
+        f"{len({name for name, _ in keys})} problems, {len(keys)} runs common to all peers, {arguments.workers} pending"
+    )
+    table("Mean normalised regret", ["peer", *heads], regrets(results, at))
+    if arguments.subject in results.peers:
+        rows = ratios(results, arguments.subject, at)
+        table(
+            f"{arguments.subject} relative to each peer, on all runs of both",
+            ["peer", "problems x seeds", *heads],
+            rows,
+        )
+    table("Mean rank", ["peer", *heads], ranks(results, at))
+    table("CPU seconds per suggestion (median)", ["peer", *heads], costs(results, at))
+    table(f"Mean regret after {at[-1]} trials", ["problem", *results.peers], by_problem(results, at[-1]))
+    if arguments.curves is not None:
+        curves(results, arguments.curves)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.search import run as runner
+from benchmarks.search.peers.peer import Peer
+from benchmarks.search.peers.registry import PEERS, version
+from benchmarks.search.problems import problem, problems
+from benchmarks.search.references import Reference
+from benchmarks.search.report import Results, bootstrap, costs, ranks, ratios, regret, regrets
+from benchmarks.search.results import Key, done
+from benchmarks.search.simulate import simulate
+
+
+def stored(peer: str, seed: int, truths: list[float], name: str = "branin") -> dict[str, Any]:
+    """A run whose scores are its truths."""
+    head = {"peer": peer, "version": "1", "problem": name, "seed": seed, "workers": 1, "trials": len(truths)}
+    return head | {"scores": truths, "truths": truths, "cpu": [0.5] * len(truths)}
+
+
+def write(folder: Path, runs: list[dict[str, Any]]) -> None:
+    """Append the runs as the runner does."""
+    for each in runs:
+        with (folder / f"{each['peer']}.jsonl").open("a") as file:
+            file.write(json.dumps(each) + "\n")
+
+
+def test_regret_is_that_of_the_best_score() -> None:
+    """Noise may make a worse trial the incumbent; a truth above the best known one is no negative regret."""
+    run = {"scores": [1.0, 5.0, 4.0, 9.0], "truths": [2.0, 1.0, 4.0, 11.0]}
+    assert regret(run, Reference(10.0, 0.0, "", {})).tolist() == pytest.approx([0.8, 0.9, 0.9, 0.0])
+
+
+def test_what_is_stored_is_not_run_again(tmp_path: Path) -> None:
+    """Runs are resumed: only what is missing, or has fewer trials than asked for, is left to do, seed after seed."""
+    write(tmp_path, [stored("a", 0, [1.0] * 20), stored("b", 0, [1.0] * 10)])
+    settings = runner.Settings(20, tmp_path, {})
+    assert done(tmp_path, 20) == {Key("a", "branin", 0, 1)}
+    left = list(runner.missing(["a", "b"], ["branin"], 2, [1], settings))
+    assert left == [Key("b", "branin", 0, 1), Key("a", "branin", 1, 1), Key("b", "branin", 1, 1)]
+
+
+def test_tables(tmp_path: Path) -> None:
+    """Means, ratios and ranks are taken over the runs that all peers have; the rest is left out."""
+    worse, better = [-20.0] * 10, [-20.0] * 5 + [-0.397887] * 5
+    write(tmp_path, [stored("a", seed, better) for seed in range(3)] + [stored("b", seed, worse) for seed in range(2)])
+    results = Results(tmp_path, ["a", "b", "absent"], ["branin"], 1, 10)
+    assert results.peers == ["a", "b"]
+    assert results.common(["a", "b"]) == [("branin", 0), ("branin", 1)]
+    assert [row[0] for row in regrets(results, [5, 10])] == ["a 1", "b 1"]
+    assert ratios(results, "a", [5, 10]) == [["b", "1 x 2", "1.00 [1.00, 1.00]", "0.00 [0.00, 0.00]"]]
+    assert [row[1:] for row in ranks(results, [5, 10])] == [
+        ["1.50 [1.50, 1.50]", "1.00 [1.00, 1.00]"],
+        ["1.50 [1.50, 1.50]", "2.00 [2.00, 2.00]"],
+    ]
+    assert costs(results, [10]) == [["a", "0.5"], ["b", "0.5"]]
+
+
+def test_intervals_draw_problems_and_seeds() -> None:
+    """The interval covers the mean, narrows with the number of problems, and is the same every time."""
+    values = np.random.default_rng(0).normal(1.0, 1.0, 400)
+    keys = [(f"p{i // 4}", i % 4) for i in range(400)]
+    low, high = bootstrap(keys, lambda i: float(values[i].mean()))
+    few_low, few_high = bootstrap(keys[:40], lambda i: float(values[i].mean()))
+    assert low < values.mean() < high
+    assert high - low < 0.5 * (few_high - few_low)
+    assert (low, high) == bootstrap(keys, lambda i: float(values[i].mean()))
+
+
+def test_names_of_problems() -> None:
+    """A half, all, or a list."""
+    assert runner.select("report") == [each.name for each in problems("report")]
+    assert len(runner.select("all")) == len(problems())
+    assert runner.select("branin,trees8") == ["branin", "trees8"]
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_a_run_keeps_its_number_of_trials_pending(workers: int) -> None:
+    """The peer is asked until so many trials are pending, then told of the oldest; all trials are told in the end."""
+    pending: list[int] = []
+
+    class Counting:
+        asked = told = 0
+
+        def ask(self) -> dict[str, Any]:
+            self.asked += 1
+            pending.append(self.asked - self.told)
+            return {"x": 0.1 * self.asked, "y": 1.0}
+
+        def tell(self, params: dict[str, Any], score: float) -> None:
+            self.told += 1
+            assert params["x"] == pytest.approx(0.1 * self.told)
+            assert np.isfinite(score)
+
+    peer: Peer = Counting()
+    run = simulate(peer, problem("branin"), seed=0, trials=9, workers=workers)
+    assert {len(values) for values in run.values()} == {9}
+    assert pending == [*range(1, workers), *[workers] * (10 - workers)]
+
+
+def test_noise_is_that_of_the_trial() -> None:
+    """Two peers meet the same noise, whatever they ask for."""
+    runs = [simulate(PEERS["random"](problem("branin").space, s, 5), problem("branin"), seed=3, trials=5, workers=1)
+            for s in (0, 1)]  # fmt: skip
+    noise = [np.subtract(run["scores"], run["truths"]) for run in runs]
+    assert noise[0] == pytest.approx(noise[1], abs=1e-4)
+    assert runs[0]["truths"] != runs[1]["truths"]
+    assert version("random") == version("hpopt")
