@@ -35,6 +35,7 @@ format: $(INSTALLED) ## Format the code and mend what ruff can mend
 bench-smoke: $(INSTALLED) ## Run each benchmark for a moment: do they still work?
 	$(BIN)/python benchmarks/latency.py --reports 200 --rounds 1 --appendfsync everysec
 	$(BIN)/python benchmarks/digits_vs_centre.py --seeds 1 --trials 4 --training-seeds 1
+	$(BIN)/python -m benchmarks.serving --reports 300 --rounds 1 --trials 200 --asks 5 --appendfsync everysec
 	rm -rf build/search-smoke
 	$(BIN)/python -m benchmarks.search.run --peers hpopt,random --problems branin,trees8 --seeds 1 --trials 20 --results build/search-smoke
 	$(BIN)/python -m benchmarks.search.report --peers hpopt,random --problems branin,trees8 --trials 20 --results build/search-smoke
