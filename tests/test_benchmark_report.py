@@ -10,7 +10,7 @@ from benchmarks.search.peers.peer import Peer
 from benchmarks.search.peers.registry import PEERS, version
 from benchmarks.search.problems import problem, problems
 from benchmarks.search.references import Reference
-from benchmarks.search.report import Results, bootstrap, costs, ranks, ratios, regret, regrets
+from benchmarks.search.report import Results, bootstrap, costs, pending, ranks, ratios, regret, regrets
 from benchmarks.search.results import Key, done
 from benchmarks.search.simulate import simulate
 
@@ -59,6 +59,17 @@ def test_tables(tmp_path: Path) -> None:
     assert costs(results, [10]) == [["a", "0.5"], ["b", "0.5"]]
 
 
+def test_table_of_pending_trials(tmp_path: Path) -> None:
+    """Runs with several numbers of pending trials are compared with the first of these."""
+    for workers, truth in ((1, -20.0), (8, -10.0)):
+        write(tmp_path, [stored("a", seed, [truth] * 10) | {"workers": workers} for seed in range(2)])
+    rows = pending({count: Results(tmp_path, ["a"], ["branin"], count, 10) for count in (1, 8)}, "a", [10])
+    assert [row[0] for row in rows] == ["1", "8"]
+    assert rows[0][1].endswith(", 1.00 [1.00, 1.00]")
+    ratio = (-0.397887 + 10.0) / (-0.397887 + 20.0)
+    assert rows[1][1].endswith(f", {ratio:.2f} [{ratio:.2f}, {ratio:.2f}]")
+
+
 def test_intervals_draw_problems_and_seeds() -> None:
     """The interval covers the mean, narrows with the number of problems, and is the same every time."""
     values = np.random.default_rng(0).normal(1.0, 1.0, 400)
@@ -80,14 +91,14 @@ def test_names_of_problems() -> None:
 @pytest.mark.parametrize("workers", [1, 4])
 def test_a_run_keeps_its_number_of_trials_pending(workers: int) -> None:
     """The peer is asked until so many trials are pending, then told of the oldest; all trials are told in the end."""
-    pending: list[int] = []
+    waiting: list[int] = []
 
     class Counting:
         asked = told = 0
 
         def ask(self) -> dict[str, Any]:
             self.asked += 1
-            pending.append(self.asked - self.told)
+            waiting.append(self.asked - self.told)
             return {"x": 0.1 * self.asked, "y": 1.0}
 
         def tell(self, params: dict[str, Any], score: float) -> None:
@@ -98,7 +109,7 @@ def test_a_run_keeps_its_number_of_trials_pending(workers: int) -> None:
     peer: Peer = Counting()
     run = simulate(peer, problem("branin"), seed=0, trials=9, workers=workers)
     assert {len(values) for values in run.values()} == {9}
-    assert pending == [*range(1, workers), *[workers] * (10 - workers)]
+    assert waiting == [*range(1, workers), *[workers] * (10 - workers)]
 
 
 def test_noise_is_that_of_the_trial() -> None:

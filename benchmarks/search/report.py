@@ -144,6 +144,21 @@ def by_problem(results: Results, n: int) -> list[list[str]]:
     return rows
 
 
+def pending(by_workers: dict[int, Results], subject: str, at: list[int]) -> list[list[str]]:
+    """Mean regret of the subject with so many trials pending, and over that with the first of these numbers."""
+    base, *_ = by_workers.values()
+    keys = sorted(set.intersection(*(set(each.runs[subject]) for each in by_workers.values())))
+    rows = []
+    for workers, results in by_workers.items():
+        row = [str(workers)]
+        for n in at:
+            alone, together = base.at(subject, n, keys), results.at(subject, n, keys)
+            low, high = bootstrap(keys, lambda i, a=together, b=alone: float(a[i].mean() / b[i].mean()))  # type: ignore[misc]
+            row.append(f"{together.mean():.3f}, {together.mean() / alone.mean():.2f} [{low:.2f}, {high:.2f}]")
+        rows.append(row)
+    return rows
+
+
 def table(title: str, header: list[str], rows: list[list[str]]) -> None:
     """Print a markdown table."""
     print(f"\n{title}\n\n| {' | '.join(header)} |\n|{'---|' * len(header)}")
@@ -179,16 +194,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", required=True, help="names separated by commas")
     parser.add_argument("--problems", default="report", help="tune, report, all, or names separated by commas")
-    parser.add_argument("--workers", type=int, default=1, help="trials pending at once")
+    parser.add_argument("--workers", default="1", help="trials pending at once; 1,8,16 compares the subject's runs")
     parser.add_argument("--trials", type=int, default=100, help="runs of fewer trials are left out")
     parser.add_argument("--subject", default="hpopt", help="the peer that the ratios are of")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--curves", type=Path, help="a picture to draw")
     arguments = parser.parse_args()
     problems, peers = select(arguments.problems), arguments.peers.split(",")
-    results = Results(arguments.results, peers, problems, arguments.workers, arguments.trials)
+    by_workers = {
+        workers: Results(arguments.results, peers, problems, workers, arguments.trials)
+        for workers in map(int, arguments.workers.split(","))
+    }
     at = [n for n in AT if n <= arguments.trials]
     heads = [f"{n} trials" for n in at]
+    if len(by_workers) > 1:
+        rows = pending(by_workers, arguments.subject, at)
+        table(f"{arguments.subject}: mean regret, and the ratio to the first row", ["pending", *heads], rows)
+        return
+    results = by_workers[int(arguments.workers)]
     keys = results.common(results.peers)
     print(
         f"{len({name for name, _ in keys})} problems, {len(keys)} runs common to all peers, {arguments.workers} pending"
