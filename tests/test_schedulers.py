@@ -185,7 +185,7 @@ def mean_of(scores: list[float]) -> float:
     total = 0.0
     for score in valid:  # in this order: sum() rounds differently
         total += score
-    return total / len(valid) if valid else BAD
+    return min(max(valid), total / len(valid)) if valid else BAD
 
 
 def median_of(means: list[float]) -> float:

@@ -258,8 +258,18 @@ def test_one_absurd_score_leaves_the_others_apart(transform: Callable[[Array], A
     z = transform(np.array([0.0, 1e299, 2e299, 3e299, 4e299, 5e299, 1e300]) / 1e299)
     far = transform(np.array([0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 1e12]))
     for values in (z, far):
-        assert values[5] - values[3] > 0.01
+        assert values[5] - values[3] > 0.005
         assert values[6] > values[5]
+
+
+def test_symlog_forgets_how_bad_a_few_scores_are() -> None:
+    """One terrible score in twenty is like a merely bad one; of four in twenty only the worst are moved."""
+    good = np.linspace(0.0, 1.0, 19)
+    terrible, bad = (symlog(np.append(good, score)) for score in (-1e30, -1e3))
+    assert terrible == pytest.approx(bad)
+    z = symlog(np.append(good[:16], [-40.0, -50.0, -60.0, -70.0]))
+    assert z[16] > z[17] == z[18] == z[19]
+    assert z[0] - z[16] > 5.0 * (z[15] - z[0])
 
 
 def test_symlog_keeps_proportions_of_both_halves() -> None:

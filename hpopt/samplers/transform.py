@@ -41,17 +41,19 @@ def symlog(y: Vector) -> Vector:
 
     Deviations from the median are measured in interquartile ranges; beyond TAIL of them only their logarithm grows.
     Late in a study most scores are good and close together: half_rank then sees little but the differences between
-    these, and this transform still sees how far away all the others are.
+    these, and this transform still sees how far away all the others are. A few terrible scores, less than a tenth of
+    all, count as no farther away than TAIL or than the others are: one failed training must not hide all the rest.
     """
     y = _scaled(y)
     deviations = y - np.median(y)
     size = np.abs(deviations)
     low, high = np.quantile(y, [0.25, 0.75])
-    unit = high - low if high - low > CONSTANT else np.median(size[size > 0.0])
+    unit = high - low if high > low else np.median(size[size > 0.0])
     with np.errstate(over="ignore"):
         size = np.minimum(size / unit, _LARGEST)
     size = np.where(size > TAIL, TAIL * (1.0 + np.log(np.maximum(size, TAIL) / TAIL)), size)
     z = np.copysign(size, deviations)
+    z = np.maximum(z, min(-TAIL, float(np.quantile(z, 0.1, method="higher"))))
     return np.asarray((z - z.mean()) / z.std())
 
 
