@@ -114,8 +114,8 @@ def create(  # noqa: PLR0917 - the reference gives these arguments an order
         seed: Of everything random; drawn if None.
         default_hyper_parameters: One or more configurations to try first.
         acquisition: What bayes_opt maximizes: "ucb", the upper confidence bound with kappa; "log_ei", log expected
-            improvement; "mix", the two by turns. None is "mix", or "ucb" once one of kappa, kappa_decay and
-            kappa_decay_delay is not its default.
+            improvement; "mix", the two by turns, with a kappa of its own while the three kappa arguments have their
+            defaults. None is "mix", or "ucb" once one of these arguments is given another value.
         overwrite: Replace an unfinished study of this name on a shared server.
         unknown: Refused, with a hint at the argument that was meant.
         launch_timeout: Seconds after which a trial that was not started is handed out again; None: never on a shared

@@ -17,6 +17,7 @@ from hpopt.core.space import SearchSpace, Space
 from hpopt.core.spec import StudySpec
 from hpopt.samplers import bayes
 from hpopt.samplers.acquisition import MAX_KAPPA, LogExpectedImprovement, UpperConfidenceBound, decayed_kappa
+from hpopt.samplers.axis import places
 from hpopt.samplers.base import suggest
 from hpopt.samplers.bayes import acquisition_for
 from hpopt.samplers.encoding import Encoding
@@ -325,6 +326,23 @@ def test_rising_numbers_are_ordered() -> None:
     features = encoding.features(encoding.units(configs))
     assert features[:, 0] == pytest.approx([0.0, 0.25, 1.0])
     assert features[:, 1] == pytest.approx([0.0, 1 / 3, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("levels", "expected"),
+    [
+        ([0, 1e-6, 1e-5, 1e-4, 1e-2], [0.0, 0.25, 0.5, 0.75, 1.0]),
+        ([-1e308, 0, 1e308], [0.0, 0.5, 1.0]),
+        ([5e-324, 1e-300, 1e308], [0.0, 0.5, 1.0]),
+        ([1, 2, 4, 8], [0.0, 1 / 7, 3 / 7, 1.0]),
+        ([1, 10, 100], [0.0, 0.5, 1.0]),
+        ([1, 2, 1000], [0.0, 0.1, 1.0]),
+        ([2**70, 2**71, 2**74], [0.0, 0.25, 1.0]),
+    ],
+)
+def test_places_of_rising_numbers(levels: list[float], expected: list[float]) -> None:
+    """Logarithms where numbers span a lot, ranks where gaps would hide some of them, and never an overflow."""
+    assert places(levels) == pytest.approx(expected, abs=0.001)
 
 
 def test_moves_on_ordered_options() -> None:

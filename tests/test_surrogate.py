@@ -262,6 +262,13 @@ def test_one_absurd_score_leaves_the_others_apart(transform: Callable[[Array], A
         assert values[6] > values[5]
 
 
+def test_symlog_takes_no_rounding_error_for_a_range() -> None:
+    """Equal scores with rounding errors between them leave the other scores their proportions."""
+    dusty = np.array([0.5, 0.5 + 1e-16, 0.5 - 1e-16, 0.5, 0.5, 0.5, 0.4, 0.6, 1.3])
+    clean = np.array([0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.4, 0.6, 1.3])
+    assert symlog(dusty) == pytest.approx(symlog(clean), abs=1e-9)
+
+
 def test_symlog_forgets_how_bad_a_few_scores_are() -> None:
     """One terrible score in twenty is like a merely bad one; of four in twenty only the worst are moved."""
     good = np.linspace(0.0, 1.0, 19)

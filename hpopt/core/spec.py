@@ -102,7 +102,9 @@ _CHANGEABLE = frozenset(
         "launch_timeout",
     }
 )  # fmt: skip
-_KEPT_WHEN_NONE = ("num_trials", "max_iterations", "subset_ratio", "seed", "min_iterations", "num_brackets")
+_KEPT_WHEN_NONE = (
+    "num_trials", "max_iterations", "subset_ratio", "seed", "min_iterations", "num_brackets", "acquisition",
+)  # fmt: skip
 
 
 def inherited(stored: StudySpec, asked: StudySpec) -> StudySpec:

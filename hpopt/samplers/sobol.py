@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.stats import qmc
 
 from hpopt.core.space import Space
-from hpopt.samplers.encoding import is_ordered
+from hpopt.samplers.axis import is_ordered
 
 _BLOCK = 256  # a power of two keeps each block balanced
 _RETRIES = 64

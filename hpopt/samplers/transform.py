@@ -9,7 +9,7 @@ Vector = NDArray[np.float64]
 CONSTANT = 1e-12
 """Scores whose spread is at most this, relative to the largest of them, count as all the same."""
 TAIL = 10.0
-"""Beyond this many typical deviations a score is compressed; it stays above every smaller one."""
+"""Beyond this many typical deviations a score is compressed."""
 
 _LARGEST = 1e300
 
@@ -41,14 +41,15 @@ def symlog(y: Vector) -> Vector:
 
     Deviations from the median are measured in interquartile ranges; beyond TAIL of them only their logarithm grows.
     Late in a study most scores are good and close together: half_rank then sees little but the differences between
-    these, and this transform still sees how far away all the others are. A few terrible scores, less than a tenth of
-    all, count as no farther away than TAIL or than the others are: one failed training must not hide all the rest.
+    these, and this transform still sees how far away all the others are. The worst tenth, and the worst score in any
+    case, count as no worse than TAIL or than the best of that tenth: one failed training must not hide all the rest.
     """
     y = _scaled(y)
     deviations = y - np.median(y)
     size = np.abs(deviations)
     low, high = np.quantile(y, [0.25, 0.75])
-    unit = high - low if high > low else np.median(size[size > 0.0])
+    dust = 0.25 * CONSTANT * max(abs(low), abs(high))  # rounding errors; scores that are not constant exceed it
+    unit = high - low if high - low > dust else np.median(size[size > dust])
     with np.errstate(over="ignore"):
         size = np.minimum(size / unit, _LARGEST)
     size = np.where(size > TAIL, TAIL * (1.0 + np.log(np.maximum(size, TAIL) / TAIL)), size)
