@@ -38,9 +38,26 @@ def test_what_is_stored_is_not_run_again(tmp_path: Path) -> None:
     """Runs are resumed: only what is missing, or has fewer trials than asked for, is left to do, seed after seed."""
     write(tmp_path, [stored("a", 0, [1.0] * 20), stored("b", 0, [1.0] * 10)])
     settings = runner.Settings(20, tmp_path, {})
-    assert done(tmp_path, 20) == {Key("a", "branin", 0, 1)}
+    assert done(tmp_path, 20) == {Key("a", "branin", 0, 1): "1"}
     left = list(runner.missing(["a", "b"], ["branin"], 2, [1], settings))
     assert left == [Key("b", "branin", 0, 1), Key("a", "branin", 1, 1), Key("b", "branin", 1, 1)]
+
+
+def test_runs_of_another_sampler_are_run_again(tmp_path: Path) -> None:
+    """A stored run of hpopt counts while the sampler is the one that made it."""
+    write(tmp_path, [stored("hpopt", seed, [1.0] * 20) for seed in range(2)])
+    write(tmp_path, [stored("hpopt", 0, [1.0] * 20) | {"version": version("hpopt")}])
+    settings = runner.Settings(20, tmp_path, {})
+    assert list(runner.missing(["hpopt"], ["branin"], 2, [1], settings)) == [Key("hpopt", "branin", 1, 1)]
+
+
+def test_a_line_that_is_no_run_is_named(tmp_path: Path) -> None:
+    """Half a line, as a full disk may leave one, is refused with its place."""
+    write(tmp_path, [stored("a", 0, [1.0])])
+    with (tmp_path / "a.jsonl").open("a") as file:
+        file.write('{"peer": "a", "prob\n')
+    with pytest.raises(ValueError, match=r"a\.jsonl, line 2 is no run"):
+        done(tmp_path, 1)
 
 
 def test_tables(tmp_path: Path) -> None:
@@ -119,4 +136,5 @@ def test_noise_is_that_of_the_trial() -> None:
     noise = [np.subtract(run["scores"], run["truths"]) for run in runs]
     assert noise[0] == pytest.approx(noise[1], abs=1e-4)
     assert runs[0]["truths"] != runs[1]["truths"]
-    assert version("random") == version("hpopt")
+    assert version("hpopt").startswith(f"{version('random')}+")
+    assert version("hpopt") == version("hpopt-symlog")

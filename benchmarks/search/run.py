@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.search.peers.registry import version
 from benchmarks.search.problems import problems
 from benchmarks.search.results import RESULTS, Key, done
 
@@ -38,7 +39,7 @@ class Settings:
 
 
 def run(key: Key, settings: Settings) -> str:
-    """Make one run and append it to the results; returns a line that says how it went."""
+    """Make one run and append it to the results; returns a line that says how it went: "FAILED ..." if it did."""
     peer, problem, seed, workers = key
     environment = os.environ | dict.fromkeys(THREADS, "1") | {"PYTHONPATH": os.fspath(ROOT), "PYTHONHASHSEED": "0"}
     began = time.monotonic()
@@ -60,14 +61,17 @@ def run(key: Key, settings: Settings) -> str:
 
 
 def missing(peers: list[str], names: list[str], seeds: int, workers: list[int], settings: Settings) -> Iterator[Key]:
-    """What is still to be run: all peers and problems with the first seed, then with the second, ..."""
+    """What is still to be run: all peers and problems with the first seed, then with the second, ...
+
+    Runs of an hpopt with another sampler than this one's count as not run.
+    """
     found = done(settings.results, settings.trials)
     for seed in range(seeds):
         for name in names:
             for count in workers:
                 for peer in peers:
                     key = Key(peer, name, seed, count)
-                    if key not in found:
+                    if key not in found or (peer.startswith("hpopt") and found[key] != version(peer)):
                         yield key
 
 
@@ -96,11 +100,15 @@ def main() -> None:
     keys = list(missing(arguments.peers.split(","), select(arguments.problems), arguments.seeds, workers, settings))
     with ThreadPoolExecutor(arguments.jobs) as pool:
         futures = [pool.submit(run, key, settings) for key in keys]
+        failed = 0
         try:
             for count, future in enumerate(as_completed(futures), 1):
                 print(f"[{count}/{len(keys)}] {future.result()}", flush=True)
+                failed += future.result().startswith("FAILED")
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+    if failed:
+        sys.exit(f"{failed} of {len(keys)} runs failed; the same command tries them again")
 
 
 if __name__ == "__main__":

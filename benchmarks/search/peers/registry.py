@@ -1,5 +1,6 @@
 """Every peer by its name; a peer's packages are imported when it is made, and not before."""
 
+import hashlib
 import importlib
 import importlib.metadata
 import tomllib
@@ -12,6 +13,7 @@ from benchmarks.search.peers.peer import Adapted, Peer, silence
 from benchmarks.search.peers.variants import VARIANTS, Variant
 from hpopt.core.search_space import SearchSpace
 
+_ROOT = Path(__file__).parents[3]
 _ADAPTERS = {
     "optuna-tpe": ("optuna_samplers", "Tpe"),
     "optuna-gp": ("optuna_samplers", "Gp"),
@@ -51,10 +53,22 @@ ABLATIONS: dict[str, Callable[[dict[str, SearchSpace], int, int], Peer]] = {
 
 
 def version(peer: str) -> str:
-    """The version of the peer's package; that of this checkout for "random" and "hpopt". KeyError if there is none."""
+    """The version of the peer's package; for hpopt its own, and a fingerprint of its sampler. KeyError if none."""
     if peer in DISTRIBUTIONS:
         return importlib.metadata.version(DISTRIBUTIONS[peer])
     if peer not in PEERS and peer not in ABLATIONS:
         raise KeyError(f"{peer!r} is none of {', '.join([*PEERS, *ABLATIONS])}")
-    project = tomllib.loads(Path(__file__).parents[3].joinpath("pyproject.toml").read_text())
+    return _own_version() if peer == "random" else f"{_own_version()}+{_fingerprint()}"
+
+
+def _own_version() -> str:
+    project = tomllib.loads((_ROOT / "pyproject.toml").read_text())
     return str(project["project"]["version"])
+
+
+def _fingerprint() -> str:
+    """Eight digits that change when a file of the sampler does: runs of two samplers are not to be mixed."""
+    digest = hashlib.sha256()
+    for path in sorted((_ROOT / "hpopt" / "samplers").glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:8]
