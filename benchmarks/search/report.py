@@ -51,12 +51,18 @@ class Results:
             ):
                 self.runs[key.peer][key.problem, key.seed] = regret(stored, known[key.problem])[:trials]
                 self.cpu[key.peer][key.problem, key.seed] = np.array(stored["cpu"])[:trials]
-                self.versions[key.peer] = stored["version"]
+                self.versions[key.peer] = stored[
+                    "version"
+                ]  # of the latest run; run.py repeats those of another sampler
         self.peers = [peer for peer in peers if self.runs[peer]]
 
     def common(self, peers: Iterable[str]) -> list[tuple[str, int]]:
-        """The (problem, seed) that all of these have run."""
-        return sorted(set.intersection(*(set(self.runs[peer]) for peer in peers)))
+        """The (problem, seed) that all of these have run; SystemExit that says so if there are none."""
+        shared = [set(self.runs.get(peer, ())) for peer in peers]
+        keys = sorted(set.intersection(*shared)) if shared else []
+        if not keys:
+            raise SystemExit(f"no stored run is common to {', '.join(peers) or 'the peers'}: run them first")
+        return keys
 
     def at(self, peer: str, n: int, keys: list[tuple[str, int]]) -> Array:
         """Regret (len(keys),) after n trials."""
@@ -79,6 +85,19 @@ def bootstrap(keys: list[tuple[str, int]], statistic: Callable[[NDArray[np.intp]
     return float(low), float(high)
 
 
+def mean(values: Array, keys: list[tuple[str, int]]) -> Callable[[NDArray[np.intp] | slice], float]:
+    """The mean over problems of the mean over seeds, as a function of indices.
+
+    A problem with more seeds than others has no more weight.
+    """
+    counts = {name: sum(key[0] == name for key in keys) for name, _ in keys}
+    weights = np.array([1.0 / counts[name] for name, _ in keys])
+    return lambda i: float(np.average(values[i], weights=weights[i]))
+
+
+ALL = slice(None)
+
+
 def regrets(results: Results, at: list[int]) -> list[list[str]]:
     """Mean regret of each peer, over the runs that all of them have."""
     keys = results.common(results.peers)
@@ -86,9 +105,9 @@ def regrets(results: Results, at: list[int]) -> list[list[str]]:
     for peer in results.peers:
         row = [f"{peer} {results.versions[peer]}"]
         for n in at:
-            values = results.at(peer, n, keys)
-            low, high = bootstrap(keys, lambda i, values=values: float(values[i].mean()))  # type: ignore[misc]
-            row.append(f"{values.mean():.3f} [{low:.3f}, {high:.3f}]")
+            average = mean(results.at(peer, n, keys), keys)
+            low, high = bootstrap(keys, average)
+            row.append(f"{average(ALL):.3f} [{low:.3f}, {high:.3f}]")
         rows.append(row)
     return rows
 
@@ -101,12 +120,15 @@ def ratios(results: Results, subject: str, at: list[int]) -> list[list[str]]:
             continue
         keys = results.common([subject, peer])
         row = [peer, f"{len({name for name, _ in keys})} x {len(keys) / len({name for name, _ in keys}):.3g}"]
-        for n in at:
-            ours, theirs = results.at(subject, n, keys), results.at(peer, n, keys)
-            low, high = bootstrap(keys, lambda i, a=ours, b=theirs: float(a[i].mean() / b[i].mean()))  # type: ignore[misc]
-            row.append(f"{ours.mean() / theirs.mean():.2f} [{low:.2f}, {high:.2f}]")
+        row += [_ratio(results.at(subject, n, keys), results.at(peer, n, keys), keys) for n in at]
         rows.append(row)
     return rows
+
+
+def _ratio(ours: Array, theirs: Array, keys: list[tuple[str, int]]) -> str:
+    above, below = mean(ours, keys), mean(theirs, keys)
+    low, high = bootstrap(keys, lambda i: above(i) / below(i))
+    return f"{above(ALL) / below(ALL):.2f} [{low:.2f}, {high:.2f}]"
 
 
 def ranks(results: Results, at: list[int]) -> list[list[str]]:
@@ -119,8 +141,9 @@ def ranks(results: Results, at: list[int]) -> list[list[str]]:
         equal = (values[:, None, :] == values[None, :, :]).sum(axis=1)
         rank = below + (equal + 1) / 2.0
         for row, each in zip(rows, rank, strict=True):
-            low, high = bootstrap(keys, lambda i, each=each: float(each[i].mean()))  # type: ignore[misc]
-            row.append(f"{each.mean():.2f} [{low:.2f}, {high:.2f}]")
+            average = mean(each, keys)
+            low, high = bootstrap(keys, average)
+            row.append(f"{average(ALL):.2f} [{low:.2f}, {high:.2f}]")
     return rows
 
 
@@ -147,14 +170,13 @@ def by_problem(results: Results, n: int) -> list[list[str]]:
 def pending(by_workers: dict[int, Results], subject: str, at: list[int]) -> list[list[str]]:
     """Mean regret of the subject with so many trials pending, and over that with the first of these numbers."""
     base, *_ = by_workers.values()
-    keys = sorted(set.intersection(*(set(each.runs[subject]) for each in by_workers.values())))
+    keys = sorted(set.intersection(*(set(each.common([subject])) for each in by_workers.values())))
     rows = []
     for workers, results in by_workers.items():
         row = [str(workers)]
         for n in at:
             alone, together = base.at(subject, n, keys), results.at(subject, n, keys)
-            low, high = bootstrap(keys, lambda i, a=together, b=alone: float(a[i].mean() / b[i].mean()))  # type: ignore[misc]
-            row.append(f"{together.mean():.3f}, {together.mean() / alone.mean():.2f} [{low:.2f}, {high:.2f}]")
+            row.append(f"{mean(together, keys)(ALL):.3f}, {_ratio(together, alone, keys)}")
         rows.append(row)
     return rows
 
@@ -164,29 +186,6 @@ def table(title: str, header: list[str], rows: list[list[str]]) -> None:
     print(f"\n{title}\n\n| {' | '.join(header)} |\n|{'---|' * len(header)}")
     for row in rows:
         print(f"| {' | '.join(row)} |")
-
-
-def curves(results: Results, path: Path) -> None:
-    """Draw the mean regret of each peer against the number of trials, with a standard error over the runs."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    keys = results.common(results.peers)
-    figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
-    for peer in results.peers:
-        values = np.array([results.runs[peer][key] for key in keys])
-        mean, error = values.mean(axis=0), values.std(axis=0) / np.sqrt(len(values))
-        trials = np.arange(1, values.shape[1] + 1)
-        (line,) = axes.plot(trials, mean, label=peer, linewidth=2.5 if peer == "hpopt" else 1.2)
-        axes.fill_between(trials, mean - error, mean + error, color=line.get_color(), alpha=0.15, linewidth=0)
-    problems = len({name for name, _ in keys})
-    axes.set(xlabel="trials", ylabel="mean normalised regret of the incumbent", yscale="log")
-    axes.set_title(f"{problems} problems, {len(keys) // problems} seeds; band: one standard error")
-    axes.grid(which="both", alpha=0.25)
-    axes.legend()
-    figure.savefig(path, dpi=120)
 
 
 def main() -> None:
@@ -228,6 +227,8 @@ def main() -> None:
     table("CPU seconds per suggestion (median)", ["peer", *heads], costs(results, at))
     table(f"Mean regret after {at[-1]} trials", ["problem", *results.peers], by_problem(results, at[-1]))
     if arguments.curves is not None:
+        from benchmarks.search.curves import curves
+
         curves(results, arguments.curves)
 
 
