@@ -16,6 +16,7 @@ from benchmarks.search.peers.native import Hpopt
 from hpopt.core.space import SearchSpace, Space
 from hpopt.samplers import bayes, optimize, surrogate
 from hpopt.samplers.encoding import Encoding
+from hpopt.samplers.sobol import design
 from hpopt.samplers.transform import half_rank, symlog
 
 Array = NDArray[np.float64]
@@ -38,7 +39,10 @@ def winsorized(y: Array) -> Array:
 
 
 def near_the_best(encoding: Encoding, best: Array, rng: np.random.Generator) -> Array:
-    """The candidates, without those farther than 0.2 in any numeric coordinate from all of the best rows."""
+    """The candidates, without those farther than 0.2 in any numeric coordinate from all of the best rows.
+
+    A trust region of fixed size around four incumbents; the polish that follows may leave it.
+    """
     U = _candidates(encoding, best, rng)
     numeric = [i for i, axis in enumerate(encoding.axes) if axis.width == 1]
     gap = np.abs(U[:, None, numeric] - best[None, :, numeric]).max(axis=2, initial=0.0).min(axis=1)
@@ -92,11 +96,10 @@ class Variant(Hpopt):
         if name in CHANGES:
             CHANGES[name]()
         self._spec = replace(self._spec, **ARGUMENTS.get(name, {}))
-        if name == NO_CENTRE:  # a random configuration of the user's takes the place of the centre
-            space = Space(spaces)
-            first = space.from_unit(np.random.default_rng([seed, 2]).random(len(space)).tolist())
+        if name == NO_CENTRE:  # one more point of the design, as a configuration of the user's, in its place
+            first = design(Space(spaces), seed, 128, ()) or {}
             self._spec = replace(self._spec, default_hyper_parameters=(first,))
 
     def pending(self) -> tuple[dict[str, Any], ...]:
-        """What the sampler is told of: nothing, if that is the change."""
+        """What the sampler is told of: nothing, if that is the change. It may then suggest one of them again."""
         return () if self._name == NO_PENDING else super().pending()
