@@ -87,6 +87,15 @@ def test_table_of_pending_trials(tmp_path: Path) -> None:
     assert rows[1][1].endswith(f", {ratio:.2f} [{ratio:.2f}, {ratio:.2f}]")
 
 
+def test_no_regret_is_no_error(tmp_path: Path) -> None:
+    """Two peers without regret are equal; one without is infinitely better than one with."""
+    perfect, fair = [-0.39788] * 10, [-10.0] * 10
+    write(tmp_path, [stored("a", 0, perfect), stored("b", 0, perfect), stored("c", 0, fair)])
+    results = Results(tmp_path, ["a", "b", "c"], ["branin"], 1, 10)
+    assert [row[2] for row in ratios(results, "a", [10])] == ["1.00 [1.00, 1.00]", "0.00 [0.00, 0.00]"]
+    assert [row[2] for row in ratios(results, "c", [10])] == ["inf [inf, inf]"] * 2
+
+
 def test_intervals_draw_problems_and_seeds() -> None:
     """The interval covers the mean, narrows with the number of problems, and is the same every time."""
     values = np.random.default_rng(0).normal(1.0, 1.0, 400)

@@ -8,6 +8,7 @@ Intervals are 95 % bootstrap intervals: problems are drawn with replacement, the
 """
 
 import argparse
+import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,7 @@ def bootstrap(keys: list[tuple[str, int]], statistic: Callable[[NDArray[np.intp]
         problem = np.repeat(drawn, sizes[drawn])
         seed = (rng.random(len(problem)) * sizes[problem]).astype(np.intp)
         values.append(statistic(members[starts[problem] + seed]))
-    low, high = np.quantile(values, [0.025, 0.975])
+    low, high = np.quantile(values, [0.025, 0.975], method="nearest")  # a ratio may be infinite
     return float(low), float(high)
 
 
@@ -127,8 +128,13 @@ def ratios(results: Results, subject: str, at: list[int]) -> list[list[str]]:
 
 def _ratio(ours: Array, theirs: Array, keys: list[tuple[str, int]]) -> str:
     above, below = mean(ours, keys), mean(theirs, keys)
-    low, high = bootstrap(keys, lambda i: above(i) / below(i))
-    return f"{above(ALL) / below(ALL):.2f} [{low:.2f}, {high:.2f}]"
+    low, high = bootstrap(keys, lambda i: _over(above(i), below(i)))
+    return f"{_over(above(ALL), below(ALL)):.2f} [{low:.2f}, {high:.2f}]"
+
+
+def _over(a: float, b: float) -> float:
+    """Their ratio, of regrets that may be 0."""
+    return a / b if b > 0.0 else 1.0 if a == b else math.inf
 
 
 def ranks(results: Results, at: list[int]) -> list[list[str]]:
