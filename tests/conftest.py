@@ -1,5 +1,6 @@
 """Fixtures that several test files use."""
 
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,9 @@ from hpopt.embedded import EmbeddedServer
 from tests.server import SHORT, Program, Server, start_coordinator
 from tests.site import Site
 from tests.studies import SMALL, sample
+
+# A shell starts background jobs with SIGINT ignored, and what ignores it cannot be interrupted, as some tests want.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 Start = Callable[..., Program]
 Create = Callable[..., hpopt.HpOpt]
