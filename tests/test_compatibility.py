@@ -246,7 +246,8 @@ def test_a_resumed_study_still_minimizes(create: Create) -> None:
 
 def test_running_out_of_memory_in_the_last_trial_is_retried(create: Create) -> None:
     """The last trial is handed out again with a smaller batch before the loop hears None."""
-    hpo = create(num_trials=2, batch_size_name="bs")
+    large = [{"lr": lr, "bs": 128} for lr in (0.01, 0.02)]  # of the smallest batch nothing smaller can be tried
+    hpo = create(num_trials=2, batch_size_name="bs", default_hyper_parameters=large)
     train(hpo.get_next_sample() or {})
     last = hpo.get_next_sample() or {}
     hpopt.report(last, 0.5)
