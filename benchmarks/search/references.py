@@ -64,8 +64,8 @@ def references(path: Path = STORED) -> dict[str, Reference]:
     return {name: Reference(**entry) for name, entry in stored.items()}
 
 
-def reference(problem: Problem, known: Reference | None, effort: Effort) -> Reference:
-    """Compute it; `known` is the stored one."""
+def reference(problem: Problem, known: Reference | None, effort: Effort, seed: int = 0) -> Reference:
+    """Compute it; `known` is the stored one. The random configurations are always the same, the seed is the climbs'."""
     space, rng = Space(problem.space), np.random.Generator(np.random.PCG64(0))
     tried = effort.random if problem.optimum is None else TYPICAL
     points = [_point(problem, space, rng.random(len(space))) for _ in range(tried)]
@@ -77,6 +77,7 @@ def reference(problem: Problem, known: Reference | None, effort: Effort) -> Refe
     starts = good[:: len(good) // effort.climbers][: effort.climbers]
     if known is not None:
         starts[-1] = _point(problem, space, space.to_unit(known.params))
+    rng = np.random.Generator(np.random.PCG64([seed, 1]))
     best = max((climb(problem, start, effort.steps, rng) for start in starts), key=lambda point: point.truth)
     how = f"best of {effort.random} random configurations and {effort.climbers} climbs of {effort.steps} steps"
     return Reference(best.truth, typical, how, space.from_unit(best.unit))
@@ -122,13 +123,14 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="problems; all if none is named")
     parser.add_argument("--data", type=Path, default=DATA, help="the folder that holds yahpo")
     parser.add_argument("--output", type=Path, default=STORED, help="the file that is brought up to date")
+    parser.add_argument("--seed", type=int, default=0, help="of the climbs: another one may find a better best")
     arguments = parser.parse_args()
     known = {problem.name: problem for problem in problems(data=arguments.data)}
     if unknown := set(arguments.names) - set(known):
         parser.error(f"no problem is called {', '.join(sorted(unknown))}")
     for problem in (known[name] for name in arguments.names or known):
         effort = EXPENSIVE if problem.name in SLOW else CHEAP
-        found = reference(problem, references(arguments.output).get(problem.name), effort)
+        found = reference(problem, references(arguments.output).get(problem.name), effort, arguments.seed)
         stored = references(arguments.output) | {problem.name: found}  # another command may have written meanwhile
         entries = {name: asdict(stored[name]) for name in sorted(stored)}
         arguments.output.write_text(json.dumps(entries, indent=1) + "\n")
