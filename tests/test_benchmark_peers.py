@@ -40,7 +40,7 @@ def peer(request: pytest.FixtureRequest) -> str:
         try:
             importlib.metadata.version(DISTRIBUTIONS[name])
         except importlib.metadata.PackageNotFoundError:
-            # the peers are no dependencies of hpopt: whoever has installed benchmarks/search/requirements.txt tests them too
+            # no dependency of hpopt: who has installed benchmarks/search/requirements.txt tests the peers as well
             pytest.skip(f"{DISTRIBUTIONS[name]} is not installed")
     return name
 
