@@ -76,6 +76,8 @@ def create(  # noqa: PLR0917 - the reference gives these arguments an order
     acquisition: str | None = None,
     overwrite: bool = False,
     launch_timeout: float | None = None,
+    grace_period: float = 0.1,
+    min_peers: int = 3,
     **unknown: Any,
 ) -> HpOpt:
     """Begin a study, or go on with one, and return the operator's session with it.
@@ -113,13 +115,16 @@ def create(  # noqa: PLR0917 - the reference gives these arguments an order
         study: Name of the study; the last part of `save_path` if None.
         seed: Of everything random; drawn if None.
         default_hyper_parameters: One or more configurations to try first.
-        acquisition: What bayes_opt maximizes: "ucb", the upper confidence bound with kappa; "log_ei", log expected
+        acquisition: What the search maximizes: "ucb", the upper confidence bound with kappa; "log_ei", log expected
             improvement; "mix", the two by turns, with a kappa of its own while the three kappa arguments have their
-            defaults. None is "mix", or "ucb" once one of these arguments is given another value.
+            defaults; "random": nothing, configurations are spread over the space without a model. None is "mix",
+            or, in bayes_opt, "ucb" once one of the kappa arguments is given another value.
         overwrite: Replace an unfinished study of this name on a shared server.
         unknown: Refused, with a hint at the argument that was meant.
         launch_timeout: Seconds after which a trial that was not started is handed out again; None: never on a shared
             server, 300 with the embedded one.
+        grace_period: Share of the iterations in which median_stop stops nobody; 0 is no grace.
+        min_peers: Other trials that must have reached a step before median_stop stops anybody there.
 
     Raises:
         TypeError, ValueError: An argument is not what it may be; resume=True with other arguments than the study's.
@@ -145,6 +150,7 @@ def create(  # noqa: PLR0917 - the reference gives these arguments an order
         expected_time_ratio=expected_time_ratio, non_pure_train_ratio=non_pure_train_ratio, num_workers=num_workers,
         kappa=kappa, kappa_decay=kappa_decay, kappa_decay_delay=kappa_decay_delay, acquisition=acquisition,
         seed=seed, default_hyper_parameters=default_hyper_parameters, launch_timeout=launch_timeout,
+        grace_period=grace_period, min_peers=min_peers,
     )  # fmt: skip
     folder = _folder(save_path)
     keys = StudyKeys(_namespace(namespace), study if study is not None else _study_name(folder, url))

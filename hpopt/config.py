@@ -6,7 +6,7 @@ from typing import Any
 
 from hpopt.core.keys import StudyKeys
 from hpopt.core.messages import OLDEST, VERSION, Sample
-from hpopt.core.schedulers.asha import rung_levels
+from hpopt.core.rungs import rung_levels
 from hpopt.core.spec import RESERVED, StudySpec
 from hpopt.errors import VersionSkew
 

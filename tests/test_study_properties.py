@@ -29,7 +29,7 @@ from hpopt.core.messages import (
     Tick,
     Verdict,
 )
-from hpopt.core.schedulers.asha import rung_levels
+from hpopt.core.rungs import rung_levels
 from hpopt.core.space import SearchSpace, Space
 from hpopt.core.trial import ENDED, PENDING, REISSUABLE
 from hpopt.core.trials import incumbent

@@ -177,7 +177,8 @@ class Attempts:
         elif trial.invalid >= STOP_AFTER_INVALID:
             self._end(trial, TrialState.STOPPED, f"{trial.invalid} scores in a row were not finite", turn, step)
         elif stop is not None:
-            self._end(trial, TrialState.STOPPED, stop, turn, step)
+            trial.stopped_by = (stop.rule, stop.step, stop.score, stop.threshold)
+            self._end(trial, TrialState.STOPPED, stop.reason, turn, step)
 
     def _learned(self, trial: Trial) -> bool:
         """Whether a score says something new of the study: trials do report, and this batch size fits."""

@@ -16,8 +16,8 @@ cost rises with z, so the largest z that the budget holds is found by bisection;
 import math
 from dataclasses import replace
 
-from hpopt.core.schedulers.asha import max_brackets, rung_levels
-from hpopt.core.schedulers.median import GRACE
+from hpopt.core.rungs import max_brackets, rung_levels
+from hpopt.core.schedulers.median import grace_steps
 from hpopt.core.spec import StudySpec
 from hpopt.core.validation import MAX_TRIALS
 
@@ -209,7 +209,7 @@ def _bayes_epochs(spec: StudySpec) -> float:
     if spec.early_stop != "median_stop":
         return float(waves * m)
     initial = math.ceil(min(n, spec.num_init_trials) / workers)
-    grace = max(1, math.ceil(GRACE * m)) / m
+    grace = grace_steps(spec) / m
     return m * (initial + (waves - initial) * (1 - MEDIAN_SAVES * (1 - grace)))
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hpopt.core.messages import Ask, Nothing, Sample, Suggested, SuggestRequest
-from hpopt.core.schedulers.asha import bracket_of
+from hpopt.core.rungs import bracket_of
 from hpopt.core.spec import StudySpec
 from hpopt.core.trial import Trial, TrialState
 from hpopt.core.trials import Trials

@@ -10,8 +10,8 @@ from hpopt.core.space import Space
 ALGORITHMS = ("bayes_opt", "asha")
 """Canonical names of the search algorithms."""
 
-ACQUISITIONS = ("mix", "log_ei", "ucb")
-"""What a user can make bayes_opt maximize; None leaves the choice to hpopt."""
+ACQUISITIONS = ("mix", "log_ei", "ucb", "random")
+"""What a user can make the search maximize, or "random": no model at all. None leaves the choice to hpopt."""
 
 RESERVED = frozenset(
     {
@@ -56,6 +56,8 @@ class StudySpec:
     seed: int | None = None
     default_hyper_parameters: tuple[dict[str, Any], ...] = ()
     launch_timeout: float | None = None
+    grace_period: float = 0.1
+    min_peers: int = 3
 
     def to_wire(self) -> dict[str, Any]:
         """The spec as plain values."""

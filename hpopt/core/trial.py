@@ -88,6 +88,8 @@ class Trial:
     """The last step of any attempt that counts; the schedulers have seen the trial up to here."""
     invalid: int = 0
     """How many steps in a row had no valid score."""
+    stopped_by: tuple[str, int, float | None, float | None] | None = None
+    """(rule, step, score, threshold) of the decision that stopped it; None if no rule did."""
 
     def move(self, state: TrialState, reason: str = "") -> None:
         """Change the state; raises RuntimeError on a move that is not in TRANSITIONS."""
@@ -128,6 +130,8 @@ class Trial:
         if values.get("challenger") is not None:
             life, restart, since = values["challenger"]
             values["challenger"] = (life, restart, since)
+        if values.get("stopped_by") is not None:
+            values["stopped_by"] = tuple(values["stopped_by"])
         return cls(**values)
 
 

@@ -123,4 +123,6 @@ _CHECKS: dict[str, _Check] = {
     "seed": optional(integer(0, 2**63 - 1)),
     "default_hyper_parameters": _defaults,
     "launch_timeout": optional(number(lambda seconds: seconds > 0, "use seconds above 0, or None for no limit")),
+    "grace_period": number(lambda share: 0 <= share <= 1, "use a share of the iterations, from 0 (no grace) to 1"),
+    "min_peers": integer(1),
 }

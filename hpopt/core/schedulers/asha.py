@@ -4,39 +4,17 @@ Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020 (
 and promoting, a trial that is not among the best of its rung when it arrives is stopped: no checkpoint is needed.
 """
 
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from random import Random
 from typing import Self
 
+from sortedcontainers import SortedList
+
+from hpopt.core.rungs import levels_of
+from hpopt.core.schedulers.base import Stop, shown
 from hpopt.core.spec import StudySpec
 from hpopt.core.trial import Trial
-
-
-def rung_levels(min_iterations: int, max_iterations: int, reduction_factor: int, bracket: int = 0) -> tuple[int, ...]:
-    """min(R, r * eta^(bracket + k)) for k = 0, 1, ...: strictly rising integers, the last one is max_iterations."""
-    level = min_iterations * reduction_factor**bracket
-    levels = []
-    while level < max_iterations:
-        levels.append(level)
-        level *= reduction_factor
-    return (*levels, max_iterations)
-
-
-def max_brackets(min_iterations: int, max_iterations: int, reduction_factor: int) -> int:
-    """How many brackets differ: the last of them has max_iterations as its only rung."""
-    return len(rung_levels(min_iterations, max_iterations, reduction_factor))
-
-
-def bracket_of(spec: StudySpec, trial_id: int) -> int:
-    """The bracket of a trial, drawn with the shares that asynchronous Hyperband gives: eta^(K-s) (K+1)/(K-s+1)."""
-    brackets, eta = spec.num_brackets or 1, spec.reduction_factor
-    if brackets == 1:
-        return 0
-    top = max_brackets(spec.min_iterations or 1, spec.iterations, eta) - 1
-    shares = [eta ** (top - s) * (top + 1) / (top - s + 1) for s in range(brackets)]
-    return Random(f"{spec.seed}/{trial_id}").choices(range(brackets), shares)[0]
 
 
 @dataclass(slots=True)
@@ -46,12 +24,15 @@ class _Progress:
 
 
 class Asha:
-    """The rule. `rungs[bracket][k]` holds, sorted, the best score so far of every trial that passed rung k."""
+    """The rule. `rungs[bracket][k]` holds, sorted, the best score so far of every trial that passed rung k.
+
+    Sorted lists find a value's place, and the one of a rank, in O(log n): a rung may have 100,000 trials.
+    """
 
     def __init__(self, brackets: list[tuple[int, ...]], reduction_factor: int, sign: float = 1.0) -> None:
         """One tuple of levels per bracket; nothing is decided at the last level, where a trial is complete."""
         self.levels = [levels[:-1] for levels in brackets]
-        self.rungs: list[list[list[float]]] = [[[] for _ in levels] for levels in self.levels]
+        self.rungs = [[SortedList() for _ in levels] for levels in self.levels]
         self.reduction_factor = reduction_factor
         self.sign = sign
         self.progress: dict[int, _Progress] = {}
@@ -59,10 +40,9 @@ class Asha:
     @classmethod
     def of(cls, spec: StudySpec) -> Self:
         """The rule for a resolved spec."""
-        low, high, eta = spec.min_iterations or 1, spec.iterations, spec.reduction_factor
-        return cls([rung_levels(low, high, eta, s) for s in range(spec.num_brackets or 1)], eta, spec.sign)
+        return cls([levels_of(spec, s) for s in range(spec.num_brackets or 1)], spec.reduction_factor, spec.sign)
 
-    def observe(self, trial: Trial, step: int, goodness: float) -> str | None:
+    def observe(self, trial: Trial, step: int, goodness: float) -> Stop | None:
         """See Scheduler. A report that jumps over rungs stands in each of them and is judged at the highest."""
         progress = self.progress.setdefault(trial.id, _Progress())
         levels, rungs = self.levels[trial.bracket], self.rungs[trial.bracket]
@@ -73,8 +53,8 @@ class Asha:
             value = progress.best if levels[rung] == step else before
             progress.recorded.append(value)
             if value is not None:
-                insort(rungs[rung], value)
-        return self._judge(rungs[passed[-1]], levels[passed[-1]], progress.recorded[-1]) if passed else None
+                rungs[rung].add(value)
+        return self._judge(rungs[passed[-1]], levels[passed[-1]], progress.recorded[-1], step) if passed else None
 
     def recall(self, trial: Trial, scores: Iterable[tuple[int, float]]) -> None:
         """See Scheduler."""
@@ -86,11 +66,15 @@ class Asha:
         progress = self.progress.pop(trial.id, _Progress())
         for rung, value in zip(self.rungs[trial.bracket], progress.recorded, strict=False):
             if value is not None:
-                del rung[bisect_left(rung, value)]
+                rung.remove(value)
 
-    def _judge(self, rung: list[float], level: int, value: float | None) -> str | None:
+    def _judge(self, rung: "SortedList[float]", level: int, value: float | None, step: int) -> Stop | None:
         keep = max(1, len(rung) // self.reduction_factor)
         if value is None or value >= rung[-keep]:
             return None
-        best, worst = self.sign * value, self.sign * rung[-keep]
-        return f"asha: {best:.6g} at rung {level} is not among the best {keep} of {len(rung)} (worst kept: {worst:.6g})"
+        worst = rung[-keep]
+        reason = (
+            f"asha: {self.sign * value:.6g} at rung {level} is not among the best {keep} of {len(rung)} "
+            f"(worst kept: {self.sign * worst:.6g})"
+        )
+        return Stop("asha", step, shown(value, self.sign), shown(worst, self.sign), reason)

@@ -1,10 +1,33 @@
 """What every early-stopping rule is: it hears each score once and says why a trial should stop, if it should."""
 
+import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Protocol
 
 from hpopt.core.spec import StudySpec
 from hpopt.core.trial import Trial
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """A decision to stop a trial, with everything that it followed from."""
+
+    rule: str
+    """"asha" or "median_stop"."""
+    step: int
+    """The step whose report was answered with STOP; for asha the rung that was judged may lie before it."""
+    score: float | None
+    """What was judged: the trial's best by then, as it was reported; None without a valid score."""
+    threshold: float | None
+    """What it was worse than, as reported; None when those it was compared with had no valid score either."""
+    reason: str
+    """The same in words."""
+
+
+def shown(goodness: float, sign: float) -> float | None:
+    """A goodness as the user reported it; None when it stands for an invalid score."""
+    return sign * goodness if math.isfinite(goodness) else None
 
 
 class Scheduler(Protocol):
@@ -15,8 +38,8 @@ class Scheduler(Protocol):
     restart, trial by trial.
     """
 
-    def observe(self, trial: Trial, step: int, goodness: float) -> str | None:
-        """Take in the trial's next step; the reason to stop it, or None. Steps of one trial arrive in rising order."""
+    def observe(self, trial: Trial, step: int, goodness: float) -> Stop | None:
+        """Take in the trial's next step; why it has to stop, or None. Steps of one trial arrive in rising order."""
 
     def recall(self, trial: Trial, scores: Iterable[tuple[int, float]]) -> None:
         """Take in (step, goodness) of a trial again, as `observe` did before a restart, without deciding anything."""
@@ -28,7 +51,7 @@ class Scheduler(Protocol):
 class NoStopping:
     """Every trial goes on to its last step."""
 
-    def observe(self, trial: Trial, step: int, goodness: float) -> str | None:
+    def observe(self, trial: Trial, step: int, goodness: float) -> Stop | None:
         """No reason, ever."""
 
     def recall(self, trial: Trial, scores: Iterable[tuple[int, float]]) -> None:

@@ -10,16 +10,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Self
 
+from hpopt.core.schedulers.base import Stop, shown
 from hpopt.core.spec import StudySpec
 from hpopt.core.trial import Trial
 
-MIN_PEERS = 3
-"""Fewer other trials than this say too little to stop anybody."""
-GRACE = 0.1
-"""Share of the iterations in which no trial is stopped."""
-
 GAP = 1_000
 """A report stands for so many steps at most: whoever leaves out more has no peers at those."""
+
+
+def grace_steps(spec: StudySpec) -> int:
+    """How many steps of a resolved spec's trials are out of the rule's reach."""
+    return math.ceil(spec.grace_period * spec.iterations)
 
 
 @dataclass(slots=True)
@@ -56,11 +57,15 @@ class MedianStop:
     Arrays, because a large study has millions of points: 20 bytes for each.
     """
 
-    def __init__(self, first_trial: int, iterations: int, sign: float = 1.0) -> None:
-        """Never stop trials numbered below `first_trial` (the initial design)."""
+    def __init__(self, first_trial: int, grace: int, min_peers: int = 3, sign: float = 1.0) -> None:
+        """Stop no trial numbered below `first_trial` (the initial design), none in its first `grace` steps.
+
+        And none at a step that fewer than `min_peers` others have reached.
+        """
         self.sign = sign
         self.first_trial = first_trial
-        self.grace = max(1, math.ceil(GRACE * iterations))
+        self.grace = grace
+        self.min_peers = min_peers
         self.curves: dict[int, _Curve] = {}
         self.by_step: dict[int, array[float]] = {}
         self._sorted = True
@@ -68,9 +73,9 @@ class MedianStop:
     @classmethod
     def of(cls, spec: StudySpec) -> Self:
         """The rule for a resolved spec."""
-        return cls(spec.num_init_trials, spec.iterations, spec.sign)
+        return cls(spec.num_init_trials, grace_steps(spec), spec.min_peers, spec.sign)
 
-    def observe(self, trial: Trial, step: int, goodness: float) -> str | None:
+    def observe(self, trial: Trial, step: int, goodness: float) -> Stop | None:
         """See Scheduler. The peers' median is taken before this trial joins them at the step."""
         self._sort()
         curve = self.curves.setdefault(trial.id, _Curve())
@@ -80,7 +85,8 @@ class MedianStop:
         if trial.id < self.first_trial or step <= self.grace or median is None or not curve.best < median:
             return None
         best, cutoff = self.sign * curve.best, self.sign * median
-        return f"median_stop: best {best:.6g} by step {step} is worse than {cutoff:.6g}, the median of others' means"
+        reason = f"median_stop: best {best:.6g} by step {step} is worse than {cutoff:.6g}, the median of others' means"
+        return Stop("median_stop", step, shown(curve.best, self.sign), cutoff, reason)
 
     def recall(self, trial: Trial, scores: Iterable[tuple[int, float]]) -> None:
         """See Scheduler. Sorting once, before the next decision, is far quicker than keeping in order."""
@@ -109,7 +115,7 @@ class MedianStop:
 
     def _median(self, step: int) -> float | None:
         peers = self.by_step.get(step, ())
-        if len(peers) < MIN_PEERS:
+        if len(peers) < self.min_peers:
             return None
         middle = len(peers) // 2
         return peers[middle] if len(peers) % 2 else peers[middle - 1] / 2 + peers[middle] / 2
