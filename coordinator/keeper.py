@@ -163,7 +163,7 @@ class Keeper:
         event: Internal
         try:
             params = await self.suggester.suggest(request)
-            event = Suggested(uid, len(request.observations), request.ordinal, tuple(params))
+            event = Suggested(uid, request.basis, request.ordinal, tuple(params))
         except Exception as error:
             log.exception("suggestion failed", extra={"study": self.keys.path})
             event = SuggestFailed(uid, str(error))

@@ -5,6 +5,7 @@ import logging
 import multiprocessing
 import os
 import threading
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
@@ -17,7 +18,7 @@ TIMEOUT = 60.0
 """Seconds a suggestion may take before its process is given up."""
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
-Known = tuple[dict[str, Any], float | None, int, bool]
+Known = tuple[dict[str, Any], float | None, int, bool, tuple[tuple[int, float], ...]]
 """The fields of an Observation."""
 
 log = logging.getLogger("hpopt.coordinator")
@@ -86,16 +87,20 @@ def _warm_up() -> None:
     import hpopt.samplers.base  # noqa: F401 - the import is the work
 
 
-def _plain(request: SuggestRequest) -> tuple[SuggestRequest, list[Known]]:
-    """The request without its observations, and these as tuples.
+def _plain(request: SuggestRequest) -> tuple[SuggestRequest, list[Known], list[Known]]:
+    """The request without its observations, and these, ended and running, as tuples.
 
     Pickling a thousand instances holds up the coordinator's other threads, and with them every report, for 2 ms.
     """
-    known = [(each.params, each.score, each.steps, each.complete) for each in request.observations]
-    return replace(request, observations=()), known
+    return replace(request, observations=(), running=()), _tuples(request.observations), _tuples(request.running)
 
 
-def _suggest(request: SuggestRequest, known: list[Known], model: bool) -> list[dict[str, Any]]:
+def _tuples(observations: Iterable[Observation]) -> list[Known]:
+    return [(each.params, each.score, each.steps, each.complete, each.marks) for each in observations]
+
+
+def _suggest(request: SuggestRequest, ended: list[Known], running: list[Known], model: bool) -> list[dict[str, Any]]:
     from hpopt.samplers.base import suggest  # numpy and scipy stay out of the coordinator itself
 
-    return suggest(replace(request, observations=tuple(Observation(*each) for each in known)), model=model)
+    observations, others = (tuple(Observation(*each) for each in known) for known in (ended, running))
+    return suggest(replace(request, observations=observations, running=others), model=model)

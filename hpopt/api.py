@@ -17,6 +17,8 @@ from hpopt.core import keys as names
 from hpopt.core.address import check_url
 from hpopt.core.keys import StudyKeys
 from hpopt.core.messages import Create, Created, Refusal
+from hpopt.core.plan import Plan
+from hpopt.core.schedule import Schedule
 from hpopt.core.space import SearchSpace, Space
 from hpopt.core.spec import RESERVED, StudySpec
 from hpopt.core.validation import validated
@@ -272,6 +274,9 @@ def _begin(keys: StudyKeys, spec: StudySpec, folder: Path, url: str | None, *, r
         session = secrets.token_hex(8)
         create_event = Create(secrets.token_hex(8), session, spec, resume, overwrite, private=embedded is not None)
         created = _created(server, keys, create_event)
+        plan = Plan.of(created.spec, Schedule.from_wire(created.schedule))
+        if plan.derived:
+            log.warning("hpopt: %s", plan)
         for notice in created.notices:
             log.warning("hpopt: %s", notice)
         hpo = HpOpt(server, keys, session, created, save_path=folder, shown_url=remember(full_url))

@@ -4,10 +4,10 @@ import atexit
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from hpopt.client import FAILED
 from hpopt.config import Identity, build_config
@@ -15,14 +15,24 @@ from hpopt.contact import Contact
 from hpopt.contacts import open_contacts
 from hpopt.core.keys import StudyKeys
 from hpopt.core.messages import Created, Release, Sample
+from hpopt.core.plan import Plan
+from hpopt.core.schedule import Schedule
 from hpopt.core.spec import StudySpec
 from hpopt.core.trial import PENDING, Trial
+from hpopt.curves import read_tails
 from hpopt.errors import HpoptError
 from hpopt.mirror import Mirror
 from hpopt.outage import DEADLINE, Patience, deadline
-from hpopt.results import TrialRow, best, print_table, progress, read_trials, row
+from hpopt.results import TrialRow, best, print_table, progress, read_created, read_trials, row
 from hpopt.server import Server
 from hpopt.session import Session
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from hpopt.plot import Kind, StudyRecord
+
+T = TypeVar("T")
 
 CLOSE_WITHIN = 5.0
 """Seconds in all for which `close` waits for a server, or a thread, that does not answer."""
@@ -47,6 +57,7 @@ class HpOpt:
         """Made by `hpopt.create` and `hpopt.join`."""
         self.spec: StudySpec = created.spec
         self.uid = created.uid
+        self._schedule = Schedule.from_wire(created.schedule)
         self.save_path = save_path
         self._server, self._keys, self._shown_url = server, keys, shown_url
         self._session = Session(server, keys, created.uid, session, self._waits_for)
@@ -54,7 +65,9 @@ class HpOpt:
         self._pid = os.getpid()
         self._closed = False
         self._at_close: list[Callable[[], None]] = []
-        self._mirror = None if save_path is None else Mirror(save_path, lambda: self.spec, self._read, self._seq)
+        self._mirror = None
+        if save_path is not None:
+            self._mirror = Mirror(save_path, self._known, self._read, self._tails, self._seq)
         atexit.register(self.close)
 
     # --- what it is
@@ -83,6 +96,16 @@ class HpOpt:
     def num_workers(self) -> int:
         """How many trials may be under way at once, after the initial design."""
         return self.spec.num_workers
+
+    @property
+    def plan(self) -> Plan:
+        """What the study is going to do, what of it was derived and why, and what it should cost: `print(hpo.plan)`.
+
+        It is as of now: a num_trials that was derived is corrected when trials turn out to be longer or shorter.
+        """
+        if not self._closed:
+            self._outlast(self._follow)
+        return self._known()[1]
 
     def __repr__(self) -> str:
         return f"HpOpt(study={self._keys.path!r}, server={self._server.client.shown!r})"
@@ -156,13 +179,52 @@ class HpOpt:
         """Every trial so far, by id."""
         return [row(trial) for trial in self._trials()]
 
+    def plot(self, kind: "Kind" = "curves", path: str | os.PathLike[str] | None = None) -> "Figure":
+        """A picture of the study so far, as a figure of matplotlib; also written to `path`, if it is given.
+
+        Args:
+            kind: "curves", the learning curves and where trials were stopped; "progress", the scores over time and
+                over trials; "parameters", the scores over each hyper-parameter.
+            path: A file whose name ends in .png, .svg or .pdf.
+
+        Raises ValueError when there is nothing to draw yet or `kind` or `path` is not what it may be, MissingExtra
+        without matplotlib.
+        """
+        from hpopt.plot import draw
+
+        return draw(self.record(), kind, path)
+
+    def record(self) -> "StudyRecord":
+        """The study so far, with all its trials and their curves: what `hpopt.plot.draw` makes pictures from."""
+        from hpopt.plot.record import read_record
+
+        self._check_open()
+        return self._outlast(lambda: read_record(self._server.client, self._keys, self.uid, self.spec))
+
     def _trials(self) -> list[Trial]:
         """Every trial as committed; an outage is waited out."""
         self._check_open()
-        return self._server.client.outlast(self._read, Patience(None, deadline(), DEADLINE))
+        return self._outlast(self._read)
+
+    def _outlast(self, read: Callable[[], T]) -> T:
+        return self._server.client.outlast(read, Patience(None, deadline(), DEADLINE))
+
+    def _known(self) -> tuple[StudySpec, Plan]:
+        return self.spec, Plan.of(self.spec, self._schedule)
+
+    def _follow(self) -> None:
+        """Take in what became of the spec since it was read last."""
+        stored = read_created(self._server.client, self._keys)
+        if stored is not None and stored.uid == self.uid:
+            self.spec, self._schedule = stored.spec, Schedule.from_wire(stored.schedule)
 
     def _read(self) -> list[Trial]:
+        if "num_trials" in self._schedule.derived:
+            self._follow()
         return read_trials(self._server.client, self._keys, self.uid, self.spec)
+
+    def _tails(self, begins: Mapping[int, int]) -> dict[int, bytes]:
+        return read_tails(self._server.client, self._keys, self.uid, begins)
 
     def _seq(self) -> object:
         return self._server.client.get("HGET", self._keys.meta, "seq")

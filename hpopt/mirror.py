@@ -8,8 +8,10 @@ from pathlib import Path
 
 from redis import exceptions
 
+from hpopt.core.plan import Plan
 from hpopt.core.spec import StudySpec
 from hpopt.core.trial import Trial
+from hpopt.curves import FILE, CurvesFile, Tails
 from hpopt.errors import HpoptError
 from hpopt.results import write_files
 
@@ -27,13 +29,15 @@ class Mirror:
     def __init__(
         self,
         folder: Path,
-        spec: Callable[[], StudySpec],
+        study: Callable[[], tuple[StudySpec, Plan]],
         read: Callable[[], list[Trial]],
+        tails: Tails,
         changed: Callable[[], object],
     ) -> None:
         """`changed()` is a value that differs when there is something new."""
         self.folder = folder
-        self._spec, self._read, self._changed = spec, read, changed
+        self._curves = CurvesFile(folder / FILE, tails)
+        self._study, self._read, self._changed = study, read, changed
         self._closing = threading.Event()
         self._seen: object = None
         self._thread = threading.Thread(target=self._run, name="hpopt-results", daemon=True)
@@ -56,7 +60,9 @@ class Mirror:
         try:
             changed = self._changed()
             if changed != self._seen:
-                write_files(self.folder, self._read(), self._spec())
+                trials = self._read()
+                write_files(self.folder, trials, *self._study())
+                self._curves.update(trials)
                 self._seen = changed
         except (HpoptError, exceptions.RedisError, OSError) as error:
             log.debug("hpopt: results files not written: %s", error)

@@ -4,8 +4,8 @@ import csv
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -13,15 +13,31 @@ import msgpack
 
 from hpopt.client import Client
 from hpopt.core.curve import unpack
+from hpopt.core.incumbent import incumbent
 from hpopt.core.keys import StudyKeys
 from hpopt.core.messages import Created
+from hpopt.core.plan import Plan
 from hpopt.core.rungs import rung_levels
 from hpopt.core.spec import StudySpec
 from hpopt.core.trial import ENDED, Trial
-from hpopt.core.trials import incumbent, replay
+from hpopt.core.trials import replay
 from hpopt.errors import UnknownStudy
 
 CURVES_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class StoppedBy:
+    """The decision of a rule to stop a trial."""
+
+    rule: str
+    """"asha" or "median_stop"."""
+    step: int
+    """The step whose report was answered with STOP."""
+    score: float | None
+    """What was judged, the trial's best score by then; None if it had no valid one."""
+    threshold: float | None
+    """What it was worse than; None when those it was compared with had no valid score either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +56,10 @@ class TrialRow:
     issued_at: float
     started_at: float
     ended_at: float
+    first_attempt: int = 1
+    """The earliest attempt whose scores count: later than 1 after the params changed."""
+    stopped_by: StoppedBy | None = None
+    """The rule that stopped it, and why; None if no rule did."""
 
 
 def read_trials(client: Client, keys: StudyKeys, uid: str, spec: StudySpec) -> list[Trial]:
@@ -69,19 +89,21 @@ def read_created(client: Client, keys: StudyKeys) -> Created | None:
     if uid is None:
         return None
     stored = msgpack.unpackb(state)
-    return Created(uid.decode(), StudySpec.from_wire(stored["spec"]), tuple(stored["notices"]))
+    spec, notices = StudySpec.from_wire(stored["spec"]), tuple(stored["notices"])
+    return Created(uid.decode(), spec, notices, stored.get("schedule"))
 
 
 def row(trial: Trial) -> TrialRow:
     """The trial for a table."""
     return TrialRow(
         trial.id, trial.attempt, trial.state.name.lower(), trial.params, trial.best_score, trial.seen_step,
-        trial.bracket, trial.reason, trial.issued_at, trial.started_at, trial.ended_at,
+        trial.bracket, trial.reason, trial.issued_at, trial.started_at, trial.ended_at, trial.first_attempt,
+        None if trial.stopped_by is None else StoppedBy(*trial.stopped_by),
     )  # fmt: skip
 
 
 def best(trials: Iterable[Trial], spec: StudySpec) -> Trial | None:
-    """The best trial: the highest rung reached (asha), then the best score, then the lowest id."""
+    """The best trial, among those that can be compared: see hpopt.core.incumbent."""
     levels: tuple[int, ...] = ()
     if spec.search_alg == "asha":
         levels = rung_levels(spec.min_iterations or 1, spec.iterations, spec.reduction_factor)
@@ -106,30 +128,33 @@ def print_table(trials: Iterable[Trial], spec: StudySpec, out: TextIO | None = N
         print(f"|{number:>4} |{''.join(values)}{trial.best_score!s:>20} |", file=out)
 
 
-def write_files(folder: Path, trials: Sequence[Trial], spec: StudySpec) -> None:
+def write_files(folder: Path, trials: Sequence[Trial], spec: StudySpec, plan: Plan) -> None:
     """Write results.json and trials.csv into the folder, each as a whole or not at all."""
     rows = [row(trial) for trial in trials]
     winner = best(trials, spec)
     results = {
         "study": {**spec.to_wire(), "search_space": {n: s.to_wire() for n, s in spec.search_space.items()}},
+        "plan": plan.to_dict(),
         "best_trial": None if winner is None else winner.id,
         "best_config": None if winner is None else winner.params,
         "trials": [asdict(each) for each in rows],
     }
-    _replace(folder / "results.json", lambda out: json.dump(results, out, indent=2))
-    _replace(folder / "trials.csv", lambda out: _write_csv(out, rows, list(spec.search_space)))
+    write_whole(folder / "results.json", lambda out: json.dump(results, out, indent=2))
+    write_whole(folder / "trials.csv", lambda out: _write_csv(out, rows, list(spec.search_space)))
 
 
 def _write_csv(out: TextIO, rows: Iterable[TrialRow], names: list[str]) -> None:
     plain = ["id", "attempt", "state", "score", "step", "bracket", "issued_at", "started_at", "ended_at", "reason"]
+    why = [field.name for field in fields(StoppedBy)]
     writer = csv.writer(out)
-    writer.writerow([*plain, *(f"params.{name}" for name in names)])
+    writer.writerow([*plain, *(f"stopped_by.{name}" for name in why), *(f"params.{name}" for name in names)])
     for each in rows:
-        values = asdict(each)
-        writer.writerow([*(values[name] for name in plain), *(json.dumps(each.params.get(name)) for name in names)])
+        stop = ("",) * len(why) if each.stopped_by is None else astuple(each.stopped_by)
+        params = (json.dumps(each.params.get(name)) for name in names)
+        writer.writerow([*(getattr(each, name) for name in plain), *stop, *params])
 
 
-def _replace(path: Path, write: Any) -> None:
+def write_whole(path: Path, write: Callable[[TextIO], object]) -> None:
     """Write a file under another name and move it into place."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

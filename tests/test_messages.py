@@ -70,7 +70,7 @@ GOLDEN = [
     (Release("u1", 3, 2), "950107 a27531 0302"),
     (Close("u1", "s1"), "940108 a27531 a27331"),
     (Verdict(2, "r1", 1, 5, 6, "why", ("x",)), "9a0109 02 a27231 0105 06 a3776879 91a178 c2"),
-    (Created("u1", SPEC, ("note",)), f"95010a a27531 {SPEC_HEX} 91a46e6f7465"),
+    (Created("u1", SPEC, ("note",), {"checked": 6}), f"96010a a27531 {SPEC_HEX} 91a46e6f7465 81a7636865636b656406"),
     (Sample(7, 3, 2, 1, {"lr": 0.5, "act": None}), "97010b 07030201 82a26c72cb3fe0000000000000a3616374c0"),
     (Nothing(7, done=True), "94010c 07 c3"),
     (Refusal(-1, "exists", "live"), "95010d ff a6657869737473 a46c697665"),
@@ -92,9 +92,9 @@ def test_bytes_are_pinned(message: Any, golden: str) -> None:
 
 
 def test_a_spec_of_an_earlier_release_is_read() -> None:
-    """A study stored before `acquisition`, `grace_period` and `min_peers` were arguments goes on, with their defaults."""
+    """A study stored before `acquisition`, `grace_period` and `min_peers` existed goes on, with their defaults."""
     earlier = bytes.fromhex("".join(f"95010a a27531 {EARLIER_SPEC_HEX} 91a46e6f7465".split()))
-    assert len(earlier) == len(encode(Created("u1", SPEC, ("note",)))) - 46
+    assert len(earlier) == len(encode(Created("u1", SPEC, ("note",)))) - 47
     assert decode(earlier) == Created("u1", SPEC, ("note",))
 
 

@@ -84,11 +84,11 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from coordinator import suggest as fitting
 from coordinator.suggest import THREADS, Suggester
+from hpopt.core.incumbent import incumbent
 from hpopt.core.messages import Nothing, Observation, Sample, SuggestRequest
 from hpopt.core.space import SearchSpace, Space
 from hpopt.core.spec import StudySpec
 from hpopt.core.trial import TrialState
-from hpopt.core.trials import incumbent
 from hpopt.samplers.base import suggest
 from hpopt.score import to_score
 from tests.simulation import Simulation

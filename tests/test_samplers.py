@@ -129,13 +129,17 @@ def test_default_hyper_parameters_come_first() -> None:
 
 
 def test_the_design_lasts_for_num_init_trials() -> None:
-    """The model is asked from trial num_init_trials on, and of asha never."""
+    """The model is asked from trial num_init_trials on, in asha from the sixth; never with acquisition="random"."""
     spec = spec_of(MIXED, num_init_trials=6)
     observations = observe(spec, 5, quality)
     assert suggest(SuggestRequest(spec, 5, 1, observations)) == [design(MIXED, 7, 5, ())]
     assert suggest(SuggestRequest(spec, 6, 1, observations)) != [design(MIXED, 7, 6, ())]
-    asha = replace(spec, search_alg="asha")
-    assert suggest(SuggestRequest(asha, 6, 1, observations)) == [design(MIXED, 7, 6, ())]
+    asha = replace(spec, search_alg="asha", reduction_factor=3)
+    assert suggest(SuggestRequest(asha, 4, 1, observations[:4])) == [design(MIXED, 7, 4, ())]
+    assert suggest(SuggestRequest(asha, 5, 1, observations)) != [design(MIXED, 7, 5, ())]
+    for other in (spec, asha):
+        drawn = replace(other, acquisition="random")
+        assert suggest(SuggestRequest(drawn, 6, 1, observations)) == [design(MIXED, 7, 6, ())]
 
 
 def test_minimizing_mirrors_maximizing() -> None:

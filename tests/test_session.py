@@ -92,7 +92,7 @@ def test_trials_are_rows_for_a_table(create: Create) -> None:
 
 
 def test_results_are_mirrored_into_save_path(create: Create, tmp_path: Path) -> None:
-    """results.json and trials.csv follow the study while it runs, and hold its end after close()."""
+    """results.json, trials.csv and curves.csv follow the study while it runs, and hold its end after close()."""
     space = {**SPACE, "opt": hpopt.search_space("choice", ["a,b", 'say "c"'])}
     hpo = create(search_space=space, num_trials=2)
 
@@ -116,7 +116,7 @@ def test_results_are_mirrored_into_save_path(create: Create, tmp_path: Path) -> 
         table = list(csv.DictReader(file))
     assert [float(line["score"]) for line in table] == [row.score for row in rows]
     assert [json.loads(line["params.opt"]) for line in table] == [row.params["opt"] for row in rows]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["results.json", "trials.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["curves.csv", "results.json", "trials.csv"]
 
 
 # --- the session

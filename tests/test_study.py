@@ -41,7 +41,8 @@ def test_create() -> None:
     assert (answer.uid, sim.study.uid, sim.committed.uid) == ("u1", "u1", "u1")
     assert answer.spec == sim.study.spec
     assert None not in (answer.spec.num_trials, answer.spec.subset_ratio, answer.spec.seed)
-    assert any("num_trials=" in notice for notice in answer.notices)
+    assert answer.schedule is not None
+    assert answer.schedule["derived"] == ["num_trials", "subset_ratio"]
 
 
 def test_the_seed_follows_from_the_uid() -> None:

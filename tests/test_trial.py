@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpopt.core.curve import Point, pack, unpack
+from hpopt.core.incumbent import COMPARED, incumbent
 from hpopt.core.trial import ENDED, PENDING, REISSUABLE, TRANSITIONS, Trial, TrialState
-from hpopt.core.trials import Trials, incumbent, replay
+from hpopt.core.trials import Trials, replay
 from tests.simulation import Simulation
 
 S = TrialState
@@ -46,12 +47,12 @@ RECORD = Trial(
     3, {"lr": 0.5}, attempt=2, state=S.RUNNING, bracket=1, session="s", request=4, life="b", restart=1, base_step=5,
     refused=("x",), challenger=("c", 2, 1.5), stop_step=9, reason="why", issued_at=1.0, started_at=2.0, ended_at=3.0,
     crashes=1, losses=2, releases=3, ooms=4, first_attempt=2, best_score=0.25, best_step=6, last_step=7, seen_step=8,
-    invalid=1, stopped_by=("asha", 9, 0.25, None),
+    invalid=1, stopped_by=("asha", 9, 0.25, None), first_step=5, first_at=2.5,
 )  # fmt: skip
 RECORD_HEX = (
-    "dc001c 03 81a26c72cb3fe0000000000000 02 02 01 a173 04 a162 01 05 91a178 93a16302cb3ff8000000000000 09 a3776879"
+    "dc001e 03 81a26c72cb3fe0000000000000 02 02 01 a173 04 a162 01 05 91a178 93a16302cb3ff8000000000000 09 a3776879"
     "cb3ff0000000000000 cb4000000000000000 cb4008000000000000 01020304 02 cb3fd0000000000000 06 07 08 01"
-    "94 a461736861 09 cb3fd0000000000000 c0"
+    "94 a461736861 09 cb3fd0000000000000 c0 05 cb4004000000000000"
 )
 
 
@@ -191,6 +192,24 @@ def test_incumbent(mode: str, levels: tuple[int, ...], best: int) -> None:
     found = incumbent(trials, SPEC(mode=mode), levels)
     assert found is not None
     assert found.id == best
+
+
+@pytest.mark.parametrize(("others", "best"), [(COMPARED - 2, 0), (COMPARED - 1, 1)])
+def test_the_first_at_a_rung_is_not_the_best_yet(others: int, best: int) -> None:
+    """Once enough trials have come to a rung they are compared there, though one has come farther."""
+    far, better = Trial(0, {}, best_score=0.5, seen_step=9), Trial(1, {}, best_score=0.9, seen_step=3)
+    short = [Trial(2 + i, {}, best_score=0.1, seen_step=3) for i in range(others - 1)]
+    found = incumbent([far, better, *short], SPEC(num_trials=50), (1, 3, 9))
+    assert found is not None
+    assert found.id == best
+
+
+def test_at_the_end_of_a_study_the_longest_trials_are_compared() -> None:
+    """When all have ended, the winner is one that came to the highest rung."""
+    far = Trial(0, {}, state=TrialState.COMPLETED, best_score=0.5, seen_step=9)
+    short = [Trial(1 + i, {}, state=TrialState.STOPPED, best_score=0.9, seen_step=3) for i in range(COMPARED)]
+    found = incumbent([far, *short], SPEC(num_trials=1 + COMPARED), (1, 3, 9))
+    assert found is far
 
 
 def test_no_incumbent_without_a_score() -> None:

@@ -12,7 +12,7 @@ from hpopt.core.messages import Finalize, OutOfMemory, Query, Release, Report, S
 from hpopt.core.schedulers.base import Scheduler, make_scheduler
 from hpopt.core.spec import StudySpec
 from hpopt.core.trial import ENDED, Trial, TrialState
-from hpopt.core.trials import Trials, replay
+from hpopt.core.trials import Marks, Trials, replay
 
 PAUSE_AFTER = 3
 """So many trials in a row that fail before their first report pause the study."""
@@ -31,9 +31,9 @@ class Attempts:
         """`takeover_after`: seconds after which the second process of a live attempt is refused."""
         self.uid = uid
         self.spec = spec
-        self.trials = Trials()
-        self.lives = Lives(self.trials, takeover_after)
         self.scheduler: Scheduler = make_scheduler(spec)
+        self.trials = Trials(self._marks)
+        self.lives = Lives(self.trials, takeover_after)
         self.bound = BatchSizeBound()
         self.failures = 0
         self.paused = ""
@@ -169,6 +169,9 @@ class Attempts:
         news = step > trial.seen_step  # a later attempt goes over steps again that the rules have seen
         trial.add(step, score, self.spec.sign)
         turn.add(PointAdded(trial.id, Point(trial.attempt, step, score)))
+        if trial.first_step == 0:
+            trial.first_step, trial.first_at = step, turn.now
+            turn.add(TrialChanged(trial))
         stop = self.scheduler.observe(trial, step, self._goodness(score)) if news else None
         if self._learned(trial):
             turn.add(StudyChanged())
@@ -185,6 +188,9 @@ class Attempts:
         failures, self.failures = self.failures, 0
         name = self.spec.batch_size_name
         return (name is not None and self.bound.fitted(trial.params[name])) or failures > 0
+
+    def _marks(self, trial: Trial) -> Marks:
+        return tuple((step, self.spec.sign * goodness) for step, goodness in self.scheduler.marks(trial))
 
     def _goodness(self, score: float | None) -> float:
         return -math.inf if score is None else self.spec.sign * score

@@ -16,8 +16,8 @@ cost rises with z, so the largest z that the budget holds is found by bisection;
 import math
 from dataclasses import replace
 
-from hpopt.core.rungs import max_brackets, rung_levels
-from hpopt.core.schedulers.median import grace_steps
+from hpopt.core.cost import AS_ASSUMED, Pace, cost, expected_ratio
+from hpopt.core.rungs import max_brackets
 from hpopt.core.spec import StudySpec
 from hpopt.core.validation import MAX_TRIALS
 
@@ -27,11 +27,10 @@ MIN_RATIO = 0.2
 """No derived subset is a smaller part of the dataset than this."""
 MARGIN = {"bayes_opt": 0.95, "asha": 0.85}
 """Share of the budget that is planned for; how many of ASHA's trials survive is known less well."""
-MEDIAN_SAVES = 0.5 * 0.6
-"""What median stopping saves after its grace: it stops 60 % of the trials, halfway on average."""
-INFLATION = 1.6
-"""A model proposes better and better trials, so that more of them pass a rung than of random ones."""
-EULER_GAMMA = 0.5772156649015329
+MARGIN_MEASURED = 0.95
+"""The same once it was measured how trials run."""
+OPEN = ("num_trials", "max_iterations", "subset_ratio")
+"""The arguments that are derived when they are not given."""
 Z_MIN, Z_MAX, BISECTIONS = 1e-3, 4.0, 60
 
 
@@ -42,19 +41,32 @@ def plan(spec: StudySpec) -> tuple[StudySpec, list[str]]:
     the least plan fits into the budget, it is returned nevertheless, with a warning.
     """
     limited, notices = within_limits(spec)
-    open_names = [name for name in ("num_trials", "max_iterations", "subset_ratio") if getattr(limited, name) is None]
-    if not open_names:
+    if not left_open(limited):
         return limited, notices
     planned = _solve(limited)
     ratio = expected_ratio(planned)
-    derived = ", ".join(f"{name}={getattr(planned, name)}" for name in open_names)
-    notices.append(f"{derived}: the study should take about {ratio:.3g} times as long as the full training")
     if ratio > spec.expected_time_ratio:
         notices.append(
             f"expected_time_ratio={spec.expected_time_ratio:g} is too small for the least useful plan: raise it to "
             f"{math.ceil(ratio * 100) / 100:g}, or give a smaller num_trials, max_iterations or subset_ratio"
         )
     return planned, notices
+
+
+def left_open(spec: StudySpec) -> tuple[str, ...]:
+    """Which arguments a plan derives for a spec that is within its limits."""
+    return tuple(name for name in OPEN if getattr(spec, name) is None)
+
+
+def affordable(spec: StudySpec, pace: Pace, least: int) -> int:
+    """The number of trials, at least `least`, that the budget of a resolved spec holds when they run at this pace.
+
+    As in a plan it is never less than what a search needs, and never more than what it can use.
+    """
+    low, high = trial_bounds(spec)
+    low = max(low, least)
+    limit = MARGIN_MEASURED * spec.expected_time_ratio * spec.num_full_iterations
+    return _with_more_trials(replace(spec, num_trials=low), limit, max(low, high), pace).trials
 
 
 def within_limits(spec: StudySpec) -> tuple[StudySpec, list[str]]:
@@ -71,15 +83,11 @@ def within_limits(spec: StudySpec) -> tuple[StudySpec, list[str]]:
     return replace(spec, subset_ratio=ratio, num_trials=trials, num_brackets=brackets), notices
 
 
-def expected_ratio(spec: StudySpec) -> float:
-    """Expected running time of a resolved spec, in full trainings."""
-    return _cost(spec) / spec.num_full_iterations
-
-
 # --- limits
 
 
-def _least_ratio(dataset_size: int) -> float:
+def least_ratio(dataset_size: int) -> float:
+    """The smallest share of a dataset of so many samples, 0 if that is not known, that a study may use."""
     return min(1.0, MIN_SAMPLES / dataset_size) if dataset_size else 1.0
 
 
@@ -91,7 +99,7 @@ def _limited_ratio(spec: StudySpec, notices: list[str]) -> float | None:
         return 1.0
     if asked is None:
         return None
-    ratio = min(1.0, max(asked, _least_ratio(size)))
+    ratio = min(1.0, max(asked, least_ratio(size)))
     if asked < ratio:
         samples = min(size, MIN_SAMPLES)
         notices.append(f"subset_ratio={asked:g} becomes {ratio:g}: a subset has no less than {samples} samples")
@@ -128,26 +136,26 @@ def _limited_brackets(spec: StudySpec, notices: list[str]) -> int | None:
 def _solve(spec: StudySpec) -> StudySpec:
     limit = MARGIN[spec.search_alg] * spec.expected_time_ratio * spec.num_full_iterations
     best = _at_scale(spec, _largest_scale(spec, limit))
-    return best if spec.num_trials is not None else _with_more_trials(best, limit)
+    return best if spec.num_trials is not None else _with_more_trials(best, limit, trial_bounds(best)[1])
 
 
 def _largest_scale(spec: StudySpec, limit: float) -> float:
     """The largest z of a plan that costs no more than `limit`; Z_MIN if none does."""
     low, high = Z_MIN, Z_MAX
-    if _cost(_at_scale(spec, high)) <= limit:
+    if cost(_at_scale(spec, high)) <= limit:
         return high
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
-        low, high = (middle, high) if _cost(_at_scale(spec, middle)) <= limit else (low, middle)
+        low, high = (middle, high) if cost(_at_scale(spec, middle)) <= limit else (low, middle)
     return low
 
 
-def _with_more_trials(spec: StudySpec, limit: float) -> StudySpec:
-    """The resolved spec with as many trials as cost no more than `limit`, but no fewer than it has."""
-    low, high = spec.trials, _trial_bounds(spec)[1]
+def _with_more_trials(spec: StudySpec, limit: float, most: int, pace: Pace = AS_ASSUMED) -> StudySpec:
+    """The resolved spec with as many trials, up to `most`, as cost no more than `limit`, but no fewer than it has."""
+    low, high = spec.trials, most
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if _cost(replace(spec, num_trials=middle)) <= limit else (low, middle - 1)
+        low, high = (middle, high) if cost(replace(spec, num_trials=middle), pace) <= limit else (low, middle - 1)
     return replace(spec, num_trials=low)
 
 
@@ -162,7 +170,7 @@ def _at_scale(spec: StudySpec, z: float) -> StudySpec:
 
 
 def _trials_at(spec: StudySpec, z: float) -> int:
-    least, most = _trial_bounds(spec)
+    least, most = trial_bounds(spec)
     return min(max(round(20 * _dimensions(spec) * z), least), most)
 
 
@@ -175,83 +183,22 @@ def _iterations_at(spec: StudySpec, z: float) -> int:
 
 def _ratio_at(spec: StudySpec, z: float) -> float:
     digits = math.floor(z * 10_000) / 10_000  # readable, and never more than z
-    return min(max(digits, MIN_RATIO, _least_ratio(spec.full_dataset_size)), 1.0)
+    return min(max(digits, MIN_RATIO, least_ratio(spec.full_dataset_size)), 1.0)
 
 
-def _trial_bounds(spec: StudySpec) -> tuple[int, int]:
-    """Least and largest number of trials that is ever derived."""
+def trial_bounds(spec: StudySpec) -> tuple[int, int]:
+    """Least and largest number of trials that is ever derived.
+
+    More would bring little; of ASHA's, one in eta gets past the first rung.
+    """
     d = _dimensions(spec)
     initial = spec.num_init_trials if spec.search_alg == "bayes_opt" else 0
     size = spec.search_space.size
     possible = MAX_TRIALS if size is None else min(MAX_TRIALS, size)
     least = min(max(10, initial + d, len(spec.default_hyper_parameters)), possible)
-    return least, min(max(20 * d * spec.num_workers, least), possible)
+    most = 20 * d * spec.num_workers * (spec.reduction_factor if spec.search_alg == "asha" else 1)
+    return least, min(max(most, least), possible)
 
 
 def _dimensions(spec: StudySpec) -> int:
     return max(1, sum(1 for dimension in spec.search_space.values() if dimension.size != 1))
-
-
-# --- the cost
-
-
-def _cost(spec: StudySpec) -> float:
-    """Expected running time of a resolved spec, in epochs of the full training; it falls with none of n, m and s."""
-    p, s = spec.non_pure_train_ratio, spec.subset_ratio or 1.0
-    epochs = _asha_epochs(spec) if spec.search_alg == "asha" else _bayes_epochs(spec)
-    return ((1 - p) * s + p) * epochs
-
-
-def _bayes_epochs(spec: StudySpec) -> float:
-    """Waves of W trials of m epochs each; median stopping shortens those after the initial ones."""
-    n, m, workers = spec.trials, spec.iterations, spec.num_workers
-    waves = math.ceil(n / workers)
-    if spec.early_stop != "median_stop":
-        return float(waves * m)
-    initial = math.ceil(min(n, spec.num_init_trials) / workers)
-    grace = grace_steps(spec) / m
-    return m * (initial + (waves - initial) * (1 - MEDIAN_SAVES * (1 - grace)))
-
-
-def _asha_epochs(spec: StudySpec) -> float:
-    """All epochs shared out to W workers, plus the tail of the last trial: at most (1 - 1/W) m.
-
-    The bound of list scheduling: R. L. Graham, "Bounds on Multiprocessing Timing Anomalies", 1969.
-    """
-    n, m, workers = spec.trials, spec.iterations, spec.num_workers
-    if n <= workers:
-        return float(m)
-    shares = _bracket_shares(spec)
-    epochs = sum(_bracket_epochs(spec, bracket, n * share) for bracket, share in enumerate(shares))
-    return epochs / workers + m * (1 - 1 / workers)
-
-
-def _bracket_shares(spec: StudySpec) -> list[float]:
-    """Share of the trials that each bracket s gets: eta^(K-s) (K+1) / (K-s+1), K + 1 the number of levels."""
-    eta = spec.reduction_factor
-    levels = max_brackets(spec.min_iterations or 1, spec.iterations, eta)
-    weights = [eta**-s * levels / (levels - s) for s in range(spec.num_brackets or 1)]
-    return [weight / sum(weights) for weight in weights]
-
-
-def _bracket_epochs(spec: StudySpec, bracket: int, trials: float) -> float:
-    """Epochs that so many trials of a bracket run together."""
-    epochs, reached, below = 0.0, trials, 0
-    for level in rung_levels(spec.min_iterations or 1, spec.iterations, spec.reduction_factor, bracket):
-        epochs += reached * (level - below)
-        reached, below = min(reached, INFLATION * _passing(reached, spec.reduction_factor)), level
-    return epochs
-
-
-def _passing(trials: float, eta: int) -> float:
-    """How many of so many random trials pass a rung: the sum over i = 1 .. trials of max(1, floor(i / eta)) / i.
-
-    The i-th to arrive passes if it is among the max(1, floor(i / eta)) best of i. Up to i = 2 eta the terms are 1/i
-    and sum to a harmonic number, H(n) = ln n + gamma + 1/(2n) - 1/(12 n^2). Beyond, floor takes (eta - 1) / 2 off i
-    on average.
-    """
-    if trials <= 1:
-        return trials
-    first = min(trials, 2.0 * eta - 1)
-    harmonic = math.log(first) + EULER_GAMMA + 1 / (2 * first) - 1 / (12 * first**2)
-    return harmonic + (trials - first) / eta - (eta - 1) / (2 * eta) * math.log(trials / first)

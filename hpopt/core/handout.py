@@ -8,10 +8,14 @@ from hpopt.core.messages import Ask, Nothing, Sample, Suggested, SuggestRequest
 from hpopt.core.rungs import bracket_of
 from hpopt.core.spec import StudySpec
 from hpopt.core.trial import Trial, TrialState
-from hpopt.core.trials import Trials
+from hpopt.core.trials import OBSERVED, Trials
 
 PREPARE_AT_MOST = 8
-"""Suggestions kept ready, so that an operator need not wait for a fit."""
+"""Suggestions kept ready, so that an operator need not wait for a fit, ..."""
+REQUEST_AT_MOST = 64
+"""... and made at once when so many operators wait: that takes little longer than one."""
+NEWS = 0.05
+"""Share of more ended trials after which suggestions of asha's are made again."""
 
 
 @dataclass(slots=True)
@@ -79,14 +83,20 @@ class HandOut:
         """The suggestions to prepare now, None when there are enough fresh ones."""
         created = len(self.trials)
         left = self.spec.trials - created
-        depth = min(left, max(self._initial() - created, min(self.spec.num_workers, PREPARE_AT_MOST)))
+        stock = min(max(PREPARE_AT_MOST, self._waiting()), self.spec.num_workers, REQUEST_AT_MOST)
+        depth = min(left, max(self._initial() - created, stock))
         if depth <= 0 or (self.exhausted and self.basis == self.trials.ended):
             return None
         if self._fresh_only() and not self.may_issue():
             return None  # it would be stale by the time it may be handed out
-        if len(self.ready) >= depth and (self.basis == self.trials.ended or not self.models(created)):
+        if self._enough(depth):
             return None
-        return SuggestRequest(self.spec, created, depth, self.trials.observations(), self.trials.taken())
+        # a finite space ends, so there the sampler has to know all that was tried
+        limit = OBSERVED if self.spec.search_alg == "asha" and self.spec.search_space.size is None else None
+        return SuggestRequest(
+            self.spec, created, depth, self.trials.observations(limit), self.trials.taken(), self.trials.running(),
+            self.trials.ended,
+        )  # fmt: skip
 
     def seen(self, session: str) -> None:
         """The session has just spoken, so it is there."""
@@ -111,7 +121,23 @@ class HandOut:
 
     def models(self, ordinal: int) -> bool:
         """Whether the suggestion of this ordinal depends on results."""
-        return self.spec.search_alg == "bayes_opt" and ordinal >= self._initial()
+        return ordinal >= self.spec.first_modelled
+
+    def _enough(self, depth: int) -> bool:
+        """Whether what is ready will do for now: as many as wanted, and made from the newest results.
+
+        The trials of asha are many, and most of them short and bad: one more of them changes little. So there it will
+        do as long as half of them are left and few results have come since.
+        """
+        if not self.models(len(self.trials)):
+            return len(self.ready) >= depth
+        if self.spec.search_alg == "asha" and self.spec.num_workers > 1:
+            few = self.trials.ended - self.basis <= NEWS * self.basis
+            return few and 2 * len(self.ready) >= depth
+        return self.basis == self.trials.ended and len(self.ready) >= depth
+
+    def _waiting(self) -> int:
+        return sum(ask.mode != "end" for ask in self.requests.values())
 
     def _initial(self) -> int:
         """How many trials are handed out without waiting."""

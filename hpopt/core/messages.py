@@ -191,11 +191,12 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """The study exists: its uid, and its spec with everything resolved."""
+    """The study exists: its uid, its spec with everything resolved, and a Schedule as plain values."""
 
     uid: str
     spec: StudySpec
     notices: tuple[str, ...] = ()
+    schedule: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,23 +232,33 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What is known of one trial: its best score (as reported; None without a valid one) after `steps` steps."""
+    """What is known of one trial: its best score (as reported; None without a valid one) after `steps` steps.
+
+    `marks`: (step, best score by then) at the steps where the stopping rule compares, as far as the trial got.
+    """
 
     params: dict[str, Any]
     score: float | None
     steps: int
     complete: bool
+    marks: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class SuggestRequest:
-    """`count` suggestions for the trials from `ordinal` on, given what has ended and what is pending."""
+    """`count` suggestions for the trials from `ordinal` on, given what has ended and what is pending.
+
+    `running`: those of the pending trials that have marks. `basis`: how many trials had ended; in a large study of
+    early-stopped trials not all of them are among the observations.
+    """
 
     spec: StudySpec
     ordinal: int
     count: int
     observations: tuple[Observation, ...] = ()
     pending: tuple[dict[str, Any], ...] = ()
+    running: tuple[Observation, ...] = ()
+    basis: int = 0
 
 
 Event = Create | Ask | Query | Start | Report | OutOfMemory | Finalize | Release | Close

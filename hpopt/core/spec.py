@@ -1,6 +1,7 @@
 """What a study is asked to do: every argument of `create`, as one frozen value."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -12,6 +13,9 @@ ALGORITHMS = ("bayes_opt", "asha")
 
 ACQUISITIONS = ("mix", "log_ei", "ucb", "random")
 """What a user can make the search maximize, or "random": no model at all. None leaves the choice to hpopt."""
+
+ASHA_DESIGN = 5
+"""So many trials of asha are spread over the space before a model is asked: fewer results teach it nothing."""
 
 RESERVED = frozenset(
     {
@@ -84,6 +88,14 @@ class StudySpec:
     def sign(self) -> float:
         """+1 when larger scores are better, -1 when smaller ones are."""
         return 1.0 if self.mode == "max" else -1.0
+
+    @property
+    def first_modelled(self) -> float:
+        """The first trial whose params may come from a model; infinity if none does."""
+        if self.acquisition == "random":
+            return math.inf
+        initial = self.num_init_trials if self.search_alg == "bayes_opt" else ASHA_DESIGN
+        return max(initial, len(self.default_hyper_parameters))
 
     @property
     def trials(self) -> int:

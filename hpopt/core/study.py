@@ -39,6 +39,7 @@ from hpopt.core.messages import (
     SuggestRequest,
     Tick,
 )
+from hpopt.core.schedule import Schedule
 from hpopt.core.spec import StudySpec, inherited, resumed
 from hpopt.core.trial import Trial, TrialState
 from hpopt.core.trials import Trials
@@ -60,6 +61,7 @@ class Study:
         self.past: list[str] = []
         self.joined: list[str] = []
         self.notices: tuple[str, ...] = ()
+        self.schedule = Schedule()
         self.attempts: Attempts
         self.desk: HandOut
 
@@ -113,12 +115,14 @@ class Study:
             "paused": self.attempts.paused,
             "failures": self.attempts.failures,
             "bound": [bound.fits, bound.fails],
+            "schedule": self.schedule.to_wire(),
         }
 
     def restore(self, uid: str, wire: dict[str, Any], trials: Iterable[tuple[Trial, Iterable[Point]]]) -> None:
         """Become the study that was committed: its own state, and every trial by id with its curve."""
         self._begin(uid, StudySpec.from_wire(wire["spec"]))
         self.past, self.joined, self.notices = list(wire["past"]), list(wire["joined"]), tuple(wire["notices"])
+        self.schedule = Schedule.from_wire(wire.get("schedule"))
         self.attempts.paused, self.attempts.failures = wire["paused"], wire["failures"]
         self.attempts.bound = BatchSizeBound(*wire["bound"])
         for session, n, mode in wire["requests"]:
@@ -158,6 +162,7 @@ class Study:
             turn.add(StudyReplaced(self.uid, len(self.trials)))
         self._begin(event.uid, spec)
         self.notices = tuple(notices)
+        self.schedule = Schedule.of(event.spec)
         turn.note("study created", detail=f"{spec.search_alg}, {spec.trials} trials of {spec.iterations} iterations")
         self._created(event, turn)
 
@@ -169,13 +174,14 @@ class Study:
             return
         self.joined = [*self.joined, event.uid][-REMEMBERED:]
         self.attempts.spec = self.desk.spec = spec
+        self.schedule = self.schedule.joined(event.spec)
         self.attempts.paused, self.attempts.failures = "", 0
         turn.note("study resumed", detail=f"{len(self.trials)} of {spec.trials} trials exist")
         self._created(event, turn)
 
     def _created(self, event: Create, turn: Turn) -> None:
         turn.add(StudyChanged())
-        turn.add(Replied(event.session, Created(self.uid, self.spec, self.notices)))
+        turn.add(Replied(event.session, Created(self.uid, self.spec, self.notices, self.schedule.to_wire())))
 
     def _refuse(self, event: Event | Internal, turn: Turn) -> None:
         """An event for a study that is not there, or not any more."""
@@ -212,12 +218,22 @@ class Study:
 
     def _serve(self, turn: Turn) -> None:
         """Answer every open request that can be answered, in the order they came."""
+        if not self.desk.done and self.schedule.due(self.spec, self.trials.ended):
+            self._check_schedule(turn)
         for key, ask in list(self.desk.requests.items()):
             answer = self._answer(ask, turn)
             if answer is not None:
                 del self.desk.requests[key]
                 turn.add(StudyChanged())
                 turn.add(Replied(ask.session, answer))
+
+    def _check_schedule(self, turn: Turn) -> None:
+        """See how long trials take, and whether that asks for another num_trials. A study that is done stays done."""
+        spec, self.schedule = self.schedule.check(self.spec, self.trials, turn.now)
+        turn.add(StudyChanged())
+        if spec != self.spec:
+            self.attempts.spec = self.desk.spec = spec
+            turn.note("num_trials corrected", detail=str(self.schedule.corrections[-1]))
 
     def _answer(self, ask: Ask, turn: Turn) -> Answer | None:
         if self.attempts.paused and not self.desk.done:

@@ -90,6 +90,9 @@ class Trial:
     """How many steps in a row had no valid score."""
     stopped_by: tuple[str, int, float | None, float | None] | None = None
     """(rule, step, score, threshold) of the decision that stopped it; None if no rule did."""
+    first_step: int = 0
+    """The first step that this attempt reported, and when: its time per epoch counts from there. 0 before that."""
+    first_at: float = 0.0
 
     def move(self, state: TrialState, reason: str = "") -> None:
         """Change the state; raises RuntimeError on a move that is not in TRANSITIONS."""
@@ -111,6 +114,7 @@ class Trial:
         self.attempt += 1
         self.life, self.restart, self.base_step, self.last_step, self.invalid = "", -1, 0, 0, 0
         self.refused, self.challenger, self.stop_step = (), None, None
+        self.first_step, self.first_at = 0, 0.0
 
     def forget_scores(self) -> None:
         """The next attempt has other params: what was scored so far no longer counts."""

@@ -2,26 +2,33 @@
 
 import heapq
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from hpopt.core.curve import Point
 from hpopt.core.messages import Observation
-from hpopt.core.spec import StudySpec
 from hpopt.core.trial import ENDED, PENDING, REISSUABLE, Trial, TrialState
+
+OBSERVED = 500
+"""So many ended trials a sampler is told of, when most are stopped early and a model could not use them all."""
+
+_NEAR = 64
+Marks = tuple[tuple[int, float], ...]
 
 
 class Trials:
     """The trials by id, and which of them are pending, to be handed out again, or at their end."""
 
-    def __init__(self) -> None:
-        """No trials yet."""
+    def __init__(self, marks: Callable[[Trial], Marks] = lambda _: ()) -> None:
+        """No trials yet. `marks`: (step, best score by then) where the stopping rule compares a trial."""
+        self._marks = marks
         self._trials: list[Trial] = []
         self._reissuable: list[int] = []  # a heap; an id may be stale, its state tells
         self.pending: set[int] = set()
         self._open: set[int] = set()
         self._ended: list[int] = []  # rising, as are the observations beside them
         self._observations: list[Observation] = []
+        self._by_steps: dict[int, list[int]] = {}  # the ended trials of so many steps, rising
         self._handed: dict[tuple[str, int], int] = {}
 
     def __len__(self) -> int:
@@ -89,9 +96,25 @@ class Trials:
         """Every trial that occupies a worker, by id."""
         return [self._trials[i] for i in sorted(self.pending)]
 
-    def observations(self) -> tuple[Observation, ...]:
-        """What a sampler may learn from: every trial that has ended, by id."""
-        return tuple(self._observations)
+    def observations(self, limit: int | None = None) -> tuple[Observation, ...]:
+        """What a sampler may learn from: every trial that has ended, by id.
+
+        At most `limit` of them: those that came farthest, of the last such length the latest.
+        """
+        if limit is None or len(self._observations) <= limit:
+            return tuple(self._observations)
+        chosen: list[int] = []
+        for steps in sorted(self._by_steps, reverse=True):
+            chosen += self._by_steps[steps][-(limit - len(chosen)) :]
+            if len(chosen) == limit:
+                break
+        return tuple(self._observations[_place(self._ended, trial_id)] for trial_id in sorted(chosen))
+
+    def running(self) -> tuple[Observation, ...]:
+        """What is known already of the trials that have not ended and have come past a mark, by id."""
+        trials = (self._trials[i] for i in sorted(self._open))
+        known = (Observation(t.params, t.best_score, t.seen_step, False, self._marks(t)) for t in trials)  # noqa: FBT003
+        return tuple(each for each in known if each.marks)
 
     def taken(self) -> tuple[dict[str, Any], ...]:
         """The params of every trial that has not ended, by id."""
@@ -100,16 +123,30 @@ class Trials:
     def _index(self, trial: Trial) -> None:
         if trial.state in ENDED:
             self._open.discard(trial.id)
-            place = bisect_left(self._ended, trial.id)
-            self._ended.insert(place, trial.id)
+            place = _insert(self._ended, trial.id)
             complete = trial.state is TrialState.COMPLETED
-            self._observations.insert(place, Observation(trial.params, trial.best_score, trial.seen_step, complete))
+            known = Observation(trial.params, trial.best_score, trial.seen_step, complete, self._marks(trial))
+            self._observations.insert(place, known)
+            _insert(self._by_steps.setdefault(known.steps, []), trial.id)
             return
         self._open.add(trial.id)
         if trial.state in PENDING:
             self.pending.add(trial.id)
         else:
             heapq.heappush(self._reissuable, trial.id)
+
+
+def _place(ids: list[int], trial_id: int) -> int:
+    """Where a trial is, or belongs, in rising ids: most often near the end, where looking for it costs little."""
+    near = max(0, len(ids) - _NEAR)
+    return bisect_left(ids, trial_id, near if near and ids[near] <= trial_id else 0)
+
+
+def _insert(ids: list[int], trial_id: int) -> int:
+    """Put a trial into rising ids; its place."""
+    place = _place(ids, trial_id)
+    ids.insert(place, trial_id)
+    return place
 
 
 def replay(trial: Trial, points: Iterable[Point], sign: float) -> list[Point]:
@@ -126,17 +163,3 @@ def replay(trial: Trial, points: Iterable[Point], sign: float) -> list[Point]:
         else:
             trial.last_step, trial.invalid = 0, 0
     return counted
-
-
-def incumbent(trials: Iterable[Trial], spec: StudySpec, levels: Iterable[int] = ()) -> Trial | None:
-    """The best trial: the highest rung reached, then the best score, then the lowest id; None without a score."""
-    rungs = tuple(levels)
-    scored = [trial for trial in trials if trial.best_score is not None]
-    return max(scored, key=lambda trial: standing(trial, spec, rungs), default=None)
-
-
-def standing(trial: Trial, spec: StudySpec, levels: tuple[int, ...]) -> tuple[int, float, int]:
-    """How good a scored trial is, comparable with others'."""
-    rung = sum(trial.seen_step >= level for level in levels)
-    score = trial.best_score
-    return rung, float("-inf") if score is None else spec.sign * score, -trial.id

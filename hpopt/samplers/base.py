@@ -21,8 +21,8 @@ def suggest(request: SuggestRequest, *, model: bool = True) -> list[dict[str, An
     They differ from each other and from all in the request. The same request is always answered alike: there is no
     state, no clock and no global random number.
 
-    The default hyper-parameters come first, then a Sobol design. "asha" never leaves the design; "bayes_opt" does
-    after `num_init_trials`, and comes back to it while the scores teach a model nothing, or without a `model`.
+    The default hyper-parameters come first, then a Sobol design. From `spec.first_modelled` on a model is asked; the
+    design goes on while the scores teach it nothing, and without a `model`.
 
     Raises ValueError when the spec has no seed.
     """
@@ -32,7 +32,7 @@ def suggest(request: SuggestRequest, *, model: bool = True) -> list[dict[str, An
     space, end = spec.search_space, request.ordinal + request.count
     taken = {space.key(params) for params in (*(o.params for o in request.observations), *request.pending)}
     found: list[dict[str, Any]] = []
-    first_modelled = _first_modelled(spec) if model else math.inf
+    first_modelled = spec.first_modelled if model else math.inf
     modelled: Iterator[dict[str, Any]] = iter(())
     for ordinal in range(request.ordinal, end):
         if ordinal == max(request.ordinal, first_modelled):
@@ -44,13 +44,6 @@ def suggest(request: SuggestRequest, *, model: bool = True) -> list[dict[str, An
         taken.add(space.key(params))
         found.append(params)
     return found
-
-
-def _first_modelled(spec: StudySpec) -> float:
-    """The first ordinal that is asked of the model."""
-    if spec.search_alg == "asha":
-        return math.inf
-    return max(spec.num_init_trials, len(spec.default_hyper_parameters))
 
 
 def _default(spec: StudySpec, ordinal: int, taken: set[tuple[Any, ...]]) -> dict[str, Any] | None:

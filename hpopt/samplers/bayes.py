@@ -13,6 +13,7 @@ from hpopt.core.messages import Observation, SuggestRequest
 from hpopt.core.spec import StudySpec
 from hpopt.samplers.acquisition import Acquisition, LogExpectedImprovement, UpperConfidenceBound, decayed_kappa
 from hpopt.samplers.encoding import Encoding
+from hpopt.samplers.fidelity import FullLength, curve, length_of, longest_first
 from hpopt.samplers.optimize import STARTS, Screen, candidates, improve
 from hpopt.samplers.posterior import FitError
 from hpopt.samplers.subset import informative
@@ -25,6 +26,8 @@ Config = dict[str, Any]
 DEFAULT_KAPPA = (2.576, 1.0, 0)
 """kappa, kappa_decay and kappa_decay_delay of a user who left them alone: then the acquisition is ours to choose."""
 OUR_KAPPA = 1.8
+PENDING = 128
+"""Of more trials under way the latest count as pending; those before them have come to where trials are compared."""
 POLISHED = 4
 """The first suggestions of a request are improved from the best of the pool, which takes longer than to screen it."""
 DOUBT = 0.1
@@ -43,9 +46,12 @@ def proposals(
     """
     if request.spec.search_space.size == 1:
         return
-    encoding = Encoding(request.spec.search_space)
+    encoding: Encoding = (FullLength if compares(request.spec) else Encoding)(request.spec.search_space)
     tried = encoding.units([observation.params for observation in request.observations])
-    training = _training(request, encoding, tried)
+    if isinstance(encoding, FullLength):
+        training = _curves(request, encoding, tried)
+    else:
+        training = _training(request, encoding, tried)
     if training is None:
         return
     try:
@@ -97,17 +103,20 @@ class _Search:
         rng: np.random.Generator,
     ) -> None:
         rows, units = training
-        pending = encoding.units(request.pending)
+        latest = request.pending[-PENDING:] if isinstance(encoding, FullLength) else request.pending
+        pending = encoding.units(latest)
         self._encoding, self._space = encoding, request.spec.search_space
         self._picked = 0
         self._posterior = fit(rows, encoding.groups)
-        best = np.argsort(-self._posterior.predict(rows.X)[0], kind="stable")[:_INCUMBENTS]
+        finals = encoding.features(units)
+        best = np.argsort(-self._posterior.predict(finals)[0], kind="stable")[:_INCUMBENTS]
         if len(pending):
             self._posterior = self._posterior.condition(encoding.features(pending))
+            finals = np.concatenate([finals, encoding.features(pending)])
         self._known = {u.tobytes() for u in (*tried, *pending)}
         self._pool = _unlike(candidates(encoding, units[best], rng), self._known)
         self._screen = Screen(self._posterior, encoding.features(self._pool), room=request.count)
-        self.threshold = float(np.max(self._posterior.predict(self._posterior.points)[0]))
+        self.threshold = float(np.max(self._posterior.predict(finals)[0]))
         """The best mean of any point that was or will be tried: unlike the best score, noise does not raise it."""
 
     def pick(self, acquisition: Acquisition, taken: Collection[tuple[Any, ...]]) -> Config | None:
@@ -153,6 +162,35 @@ def _training(request: SuggestRequest, encoding: Encoding, U: Array) -> tuple[Ro
     excess = np.array([0.0 if each.complete and ok else DOUBT for each, ok in zip(observations, finite, strict=True)])
     chosen = informative(encoding.features(U), y)
     return _merged(encoding, U[chosen], y[chosen], excess[chosen])
+
+
+def compares(spec: StudySpec) -> bool:
+    """Whether trials of different lengths have to be told apart: some are stopped for what they scored."""
+    return (spec.search_alg == "asha" or spec.early_stop is not None) and spec.iterations > 1
+
+
+def _curves(request: SuggestRequest, encoding: FullLength, tried: Array) -> tuple[Rows, Array] | None:
+    """Training data of all points where trials were compared, and the unit rows of the configurations in it.
+
+    A trial that failed without a score counts as one of full length with the worst score known. None as in _training.
+    """
+    spec, full = request.spec, request.spec.iterations
+    seen = [curve(each, spec.sign) for each in (*request.observations, *request.running)]
+    known = [score for points in seen for _, score in points]
+    if len(known) < 2 or is_constant(np.array(known)):
+        return None
+    failed = [k for k, each in enumerate(request.observations) if each.score is None]
+    for k in failed:
+        seen[k].append((full, min(known)))
+    number, steps, y = (np.array(column) for column in zip(*longest_first(seen), strict=True))
+    U = np.concatenate([tried, encoding.units([each.params for each in request.running])])
+    rows = Rows(
+        X=encoding.features_at(U[number], length_of(steps, full)),
+        y=transform_for(request.ordinal)(y),
+        share=np.ones(len(y)),
+        excess=np.where(np.isin(number, failed), DOUBT, 0.0),
+    )
+    return rows, U[np.unique(number)]
 
 
 def _score(observation: Observation, sign: float) -> float:

@@ -4,6 +4,7 @@ Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020 (
 and promoting, a trial that is not among the best of its rung when it arrives is stopped: no checkpoint is needed.
 """
 
+import math
 from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -60,6 +61,12 @@ class Asha:
         """See Scheduler."""
         for step, goodness in scores:
             self.observe(trial, step, goodness)
+
+    def marks(self, trial: Trial) -> tuple[tuple[int, float], ...]:
+        """See Scheduler: the rungs."""
+        recorded = self.progress.get(trial.id, _Progress()).recorded
+        pairs = zip(self.levels[trial.bracket], recorded, strict=False)
+        return tuple((level, value) for level, value in pairs if value is not None and value > -math.inf)
 
     def forget(self, trial: Trial) -> None:
         """See Scheduler."""

@@ -44,6 +44,9 @@ class Scheduler(Protocol):
     def recall(self, trial: Trial, scores: Iterable[tuple[int, float]]) -> None:
         """Take in (step, goodness) of a trial again, as `observe` did before a restart, without deciding anything."""
 
+    def marks(self, trial: Trial, /) -> tuple[tuple[int, float], ...]:
+        """(step, best goodness by then) at the steps of `trial` where trials are compared; valid ones only."""
+
     def forget(self, trial: Trial) -> None:
         """Drop all that was observed of a trial, whose next attempt begins anew with other params."""
 
@@ -56,6 +59,10 @@ class NoStopping:
 
     def recall(self, trial: Trial, scores: Iterable[tuple[int, float]]) -> None:
         """Nothing is kept."""
+
+    def marks(self, _trial: Trial) -> tuple[tuple[int, float], ...]:
+        """Trials are compared at their ends only."""
+        return ()
 
     def forget(self, trial: Trial) -> None:
         """Nothing is kept, so nothing is dropped."""

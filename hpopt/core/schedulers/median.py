@@ -32,6 +32,7 @@ class _Curve:
     valid: int = 0
     steps: "array[int]" = field(default_factory=lambda: array("I"))
     means: "array[float]" = field(default_factory=lambda: array("d"))
+    marks: list[tuple[int, float]] = field(default_factory=list)
 
     def add(self, step: int, goodness: float) -> range:
         """Take in a step; the steps that have its running mean: it stands for those before it that were left out."""
@@ -40,6 +41,8 @@ class _Curve:
             self.total += goodness
             self.valid += 1
         before = self.steps[-1] if self.steps else 0
+        if step.bit_length() > before.bit_length() and self.best > -math.inf:  # about where the steps have doubled
+            self.marks.append((step, self.best))
         self.steps.append(step)
         # rounding, and the overflow of a sum, could lift a mean above the best: then equal scores would be worse
         self.means.append(min(self.best, self.total / self.valid) if self.valid else -math.inf)
@@ -95,6 +98,10 @@ class MedianStop:
             for passed in curve.add(step, goodness):
                 self._peers(passed).append(curve.means[-1])
         self._sorted = False
+
+    def marks(self, trial: Trial) -> tuple[tuple[int, float], ...]:
+        """See Scheduler: the first step reported from 1, 2, 4, ... on; a curve has its shape in those."""
+        return tuple(self.curves[trial.id].marks) if trial.id in self.curves else ()
 
     def forget(self, trial: Trial) -> None:
         """See Scheduler."""
