@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,9 @@ from hpopt.core.space import SearchSpace, Space
 from hpopt.core.spec import StudySpec
 from hpopt.core.trial import Trial, TrialState
 from hpopt.core.trials import Trials
+from hpopt.samplers.acquisition import LogExpectedImprovement, UpperConfidenceBound
 from hpopt.samplers.base import suggest
+from hpopt.samplers.bayes import acquisition_for
 from hpopt.samplers.encoding import Encoding
 from hpopt.samplers.fidelity import FullLength, curve, length_of, longest_first
 from hpopt.samplers.sobol import design
@@ -151,9 +154,22 @@ def test_scores_that_teach_nothing(scores: tuple[float, ...]) -> None:
 def test_trials_of_one_iteration_have_one_length() -> None:
     """With max_iterations=1 there is nothing to compare: asha is the plain search."""
     observations = tuple(Observation({"x": x, "kind": "a"}, -((x - 0.7) ** 2), 1, True) for x in (0.1, 0.4, 0.6, 0.9))  # noqa: FBT003
-    request = SuggestRequest(spec_of(max_iterations=1), 20, 2, observations)
-    bayes = replace(request, spec=spec_of(max_iterations=1, search_alg="bayes_opt"))
-    assert suggest(request) == suggest(bayes)
+    greedy = partial(spec_of, max_iterations=1, acquisition="log_ei")
+    request = SuggestRequest(greedy(), 20, 2, observations)
+    assert suggest(request) == suggest(replace(request, spec=greedy(search_alg="bayes_opt")))
+
+
+def test_the_kappas_of_asha_are_drawn() -> None:
+    """Every other suggestion has a kappa of its own, the same whenever it is asked for; kappa= is for bayes_opt."""
+    of = partial(acquisition_for, finished=9, threshold=0.5)
+    kappas = [of(spec_of(kappa=9.0), ordinal) for ordinal in range(1, 401, 2)]
+    assert all(isinstance(each, UpperConfidenceBound) for each in kappas)
+    drawn = [each.kappa for each in kappas if isinstance(each, UpperConfidenceBound)]
+    assert len(set(drawn)) == 200
+    assert 0.7 < np.mean(drawn) < 1.3
+    assert of(spec_of(), 7) == of(spec_of(), 7) != of(spec_of(seed=8), 7)
+    assert of(spec_of(), 8) == of(spec_of(acquisition="log_ei"), 7) == LogExpectedImprovement(0.5)
+    assert isinstance(of(spec_of(acquisition="ucb"), 8), UpperConfidenceBound)
 
 
 def test_many_workers() -> None:

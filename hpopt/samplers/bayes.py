@@ -16,6 +16,7 @@ from hpopt.samplers.encoding import Encoding
 from hpopt.samplers.fidelity import FullLength, curve, length_of, longest_first
 from hpopt.samplers.optimize import STARTS, Screen, candidates, improve
 from hpopt.samplers.posterior import FitError
+from hpopt.samplers.sobol import generator
 from hpopt.samplers.subset import informative
 from hpopt.samplers.surrogate import Rows, fit
 from hpopt.samplers.transform import half_rank, is_constant, symlog
@@ -82,6 +83,8 @@ def acquisition_for(spec: StudySpec, ordinal: int, finished: int, threshold: flo
     "mix" takes log EI for even ordinals and UCB for odd ones. That is better than either alone: log EI stalls in a
     local optimum, UCB wastes the first evaluations.
     """
+    if spec.search_alg == "asha":
+        return _of_many(spec, ordinal, threshold)
     default = (spec.kappa, spec.kappa_decay, spec.kappa_decay_delay) == DEFAULT_KAPPA
     kind = spec.acquisition or ("mix" if default else "ucb")
     if kind == "log_ei" or (kind == "mix" and ordinal % 2 == 0):
@@ -89,6 +92,18 @@ def acquisition_for(spec: StudySpec, ordinal: int, finished: int, threshold: flo
     if kind == "mix" and default:
         return UpperConfidenceBound(OUR_KAPPA)
     return UpperConfidenceBound(decayed_kappa(spec.kappa, spec.kappa_decay, spec.kappa_decay_delay, finished))
+
+
+def _of_many(spec: StudySpec, ordinal: int, threshold: float) -> Acquisition:
+    """The acquisition of one of the many suggestions that asha asks for before much is known of those before it.
+
+    kappa is drawn from the exponential distribution of mean 1 (Hutter, Hoos & Leyton-Brown, "Parallel Algorithm
+    Configuration", LION 2012): some suggestions exploit, some explore, and those made from one model differ.
+    """
+    kind = spec.acquisition or "mix"
+    if kind == "log_ei" or (kind == "mix" and ordinal % 2 == 0):
+        return LogExpectedImprovement(threshold)
+    return UpperConfidenceBound(float(generator(spec.seed or 0, ordinal).spawn(1)[0].exponential()))
 
 
 class _Search:
