@@ -39,6 +39,10 @@ bench-smoke: $(INSTALLED) ## Run each benchmark for a moment: do they still work
 	rm -rf build/search-smoke
 	$(BIN)/python -m benchmarks.search.run --peers hpopt,random --problems branin,trees8 --seeds 1 --trials 20 --results build/search-smoke
 	$(BIN)/python -m benchmarks.search.report --peers hpopt,random --problems branin,trees8 --trials 20 --results build/search-smoke
+	rm -rf build/multifidelity-smoke
+	$(BIN)/python -m benchmarks.multifidelity.run --peers hpopt-asha,random --tasks crossing-1,lcbench-126025 --seeds 1 --workers 4 --horizon 1 --results build/multifidelity-smoke
+	$(BIN)/python -m benchmarks.multifidelity.report --peers hpopt-asha,random --tasks crossing-1,lcbench-126025 --workers 4 --horizon 1 --subject hpopt-asha --results build/multifidelity-smoke
+	$(BIN)/python -m benchmarks.decisions --rung 100,1000 --trials 100 --steps 100
 
 clean: ## Remove .venv, caches and builds
 	rm -rf .venv build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
