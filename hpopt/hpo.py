@@ -219,8 +219,7 @@ class HpOpt:
             self.spec, self._schedule = stored.spec, Schedule.from_wire(stored.schedule)
 
     def _read(self) -> list[Trial]:
-        if "num_trials" in self._schedule.derived:
-            self._follow()
+        self._follow()
         return read_trials(self._server.client, self._keys, self.uid, self.spec)
 
     def _tails(self, begins: Mapping[int, int]) -> dict[int, bytes]:

@@ -241,11 +241,42 @@ def ended(count: int, order: list[int]) -> Trials:
 
 @given(st.permutations(range(12)), st.integers(1, 12))
 def test_the_longest_are_told_of(order: list[int], limit: int) -> None:
-    """A sampler that cannot use all is told of the longest, of equal ones the latest, whatever the order of ends."""
+    """A sampler that cannot use all is told of the latest and the longest, whatever the order in which they ended."""
     known = ended(12, order).observations(limit)
-    expected = sorted(range(12), key=lambda i: (-(i % 3), -i))[:limit]
-    assert {each.params["x"] for each in known} == set(expected)
+    latest = [] if limit == 12 else list(range(12))[12 - limit // 4 :]
+    longest = sorted(set(range(12)) - set(latest), key=lambda i: (-(i % 3), -i))
+    assert {each.params["x"] for each in known} == {*latest, *longest[: limit - len(latest)]}
     assert known == ended(12, sorted(order)).observations(limit)
+
+
+def test_failures_are_not_forgotten() -> None:
+    """In a long study the sampler is still told of trials without a score, a quarter of what it is told of."""
+    trials = ended(60, list(range(60)))
+    for i in range(60, 160):
+        trials.add(Trial(id=i, params={"x": i}, state=TrialState.RUNNING))
+        trials.move(trials.since(i)[0], TrialState.FAILED)
+    for i in range(160, 220):
+        trials.add(Trial(id=i, params={"x": i}, best_score=0.5, seen_step=9, state=TrialState.RUNNING))
+        trials.move(trials.since(i)[0], TrialState.STOPPED)
+    told = [each.params["x"] for each in trials.observations(40) if each.score is None]
+    assert told == list(range(150, 160))
+
+
+@pytest.mark.parametrize("search_alg", ["asha", "bayes_opt"])
+def test_many_failures_leave_room_for_scores(search_alg: str) -> None:
+    """Hundreds of trials without a score do not hide what the others scored, nor break the model."""
+    drawn = np.random.default_rng(0).uniform(0.65, 1.0, 400).tolist()
+    failed = [Observation({"x": x, "kind": "a"}, None, 0, complete=False) for x in drawn]
+    spec = spec_of(search_alg=search_alg, early_stop="median_stop" if search_alg == "bayes_opt" else None)
+    found = suggest(SuggestRequest(spec, 900, 4, (*SHORT[:8], *LONG[:3], *failed)))
+    assert 0.4 < np.median([params["x"] for params in found]) < 0.65
+
+
+def test_many_equal_scores_at_full_length() -> None:
+    """A metric that has come to its limit everywhere teaches nothing more: the design goes on."""
+    everywhere = np.linspace(0, 1, 400).tolist()
+    full = tuple(Observation({"x": x, "kind": "a"}, 1.0, 27, complete=True, marks=((1, x),)) for x in everywhere)
+    assert suggest(SuggestRequest(spec_of(), 900, 1, full)) == [design(SPACE, 7, 900, ())]
 
 
 def test_operators_who_wait_are_served_together() -> None:

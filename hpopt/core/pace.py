@@ -29,10 +29,10 @@ def measured(spec: StudySpec, trials: Iterable[Trial], now: float) -> Pace:
     known = list(trials)
     ended = [trial for trial in known if trial.state in ENDED]
     seconds = [each for each in map(epoch_seconds, ended) if each is not None]
-    busy, length = _busy(spec, known, now), _length(spec, known)
-    if len(seconds) < TIMED or median(seconds) <= 0:
+    typical = median(seconds) if len(seconds) >= TIMED else 0.0
+    busy, length = _busy(spec, known, now, typical), _length(spec, known)
+    if typical <= 0:
         return Pace(busy=busy, length=length)
-    typical = median(seconds)
     spread = fmean([*(each / typical for each in seconds if each < OUTLIER * typical), *[1.0] * ASSUMED_TRIALS])
     return Pace(typical, spread, _overhead(spec, ended, typical), busy, length)
 
@@ -64,13 +64,16 @@ def _besides(trial: Trial, epoch: float) -> float:
     return trial.ended_at - trial.issued_at - (trial.last_step - trial.base_step) * epoch
 
 
-def _busy(spec: StudySpec, trials: list[Trial], now: float) -> float:
+def _busy(spec: StudySpec, trials: list[Trial], now: float, typical: float) -> float:
     """Trials under way over W, on average over the times when there was one, up to the last handing out.
 
-    After that, workers have nothing to do because there is nothing left. Attempts that were given up do not count as
-    under way, so that what they took from others is seen here.
+    After that, workers have nothing to do because there is nothing left. A trial that takes OUTLIER times as long as a
+    full one of `typical` seconds per epoch (0: not known) counts no longer than that: it hangs. Attempts that were given
+    up do not count as under way, so that what they took from others is seen here.
     """
     spans = [(each.issued_at, each.ended_at if each.state in ENDED else now) for each in trials if _counts(each)]
+    longest = OUTLIER * spec.iterations * typical if typical else math.inf
+    spans = [(begin, min(end, begin + longest)) for begin, end in spans]  # beyond that it hangs
     until = max((begin for begin, _ in spans), default=0.0)
     clipped = sorted((begin, min(end, until)) for begin, end in spans if begin < until)
     together = math.fsum(end - begin for begin, end in clipped)

@@ -19,8 +19,9 @@ study has the same subset; the values of max_iterations and subset_ratio, which 
 in which nothing ran; and trials that have been handed out.
 """
 
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self
 
 from hpopt.core.budget import affordable, left_open, within_limits
@@ -33,6 +34,8 @@ FIRST_CHECK = 6
 """So many trials have ended when the pace is measured for the first time, or half as many as there are workers."""
 GROWTH = 1.5
 """So many times as many have ended when it is measured again: corrections are few, and the last is never far off."""
+CUT = 2
+"""One correction makes num_trials so many times smaller at most: what it follows from may be a passing trouble."""
 DEAD_BAND = 0.1
 """A change of num_trials by a smaller share is not made."""
 
@@ -89,7 +92,7 @@ class Schedule:
         Never fewer trials than have been handed out, nor than a search needs; never more than it can use.
         """
         pace = measured(spec, trials, now)
-        wanted = affordable(spec, pace, len(trials))
+        wanted = max(affordable(spec, pace, len(trials)), math.ceil(spec.trials / CUT))
         checked = replace(self, checked=trials.ended, pace=pace)
         if abs(wanted - spec.trials) <= DEAD_BAND * spec.trials:
             return spec, checked
@@ -111,7 +114,12 @@ class Schedule:
         if wire is None:
             return cls()
         corrections = tuple(
-            Correction(each["ended"], each["before"], each["after"], each["expected"], Pace(**each["pace"]))
+            Correction(each["ended"], each["before"], each["after"], each["expected"], _pace(each["pace"]))
             for each in wire["corrections"]
         )
-        return cls(tuple(wire["derived"]), wire["checked"], Pace(**wire["pace"]), corrections)
+        return cls(tuple(wire["derived"]), wire["checked"], _pace(wire["pace"]), corrections)
+
+
+def _pace(wire: Mapping[str, Any]) -> Pace:
+    """A pace as it was stored; what a later release adds to it is ignored."""
+    return Pace(**{field.name: wire[field.name] for field in fields(Pace) if field.name in wire})

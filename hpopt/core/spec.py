@@ -14,6 +14,9 @@ ALGORITHMS = ("bayes_opt", "asha")
 ACQUISITIONS = ("mix", "log_ei", "ucb", "random")
 """What a user can make the search maximize, or "random": no model at all. None leaves the choice to hpopt."""
 
+DEFAULT_KAPPA = (2.576, 1.0, 0)
+"""kappa, kappa_decay and kappa_decay_delay of a user who left them alone: then the acquisition is ours to choose."""
+
 ASHA_DESIGN = 5
 """So many trials of asha are spread over the space before a model is asked: fewer results teach it nothing."""
 

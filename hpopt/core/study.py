@@ -40,7 +40,7 @@ from hpopt.core.messages import (
     Tick,
 )
 from hpopt.core.schedule import Schedule
-from hpopt.core.spec import StudySpec, inherited, resumed
+from hpopt.core.spec import DEFAULT_KAPPA, StudySpec, inherited, resumed
 from hpopt.core.trial import Trial, TrialState
 from hpopt.core.trials import Trials
 
@@ -302,5 +302,7 @@ def _planned(spec: StudySpec) -> tuple[StudySpec, list[str]]:
     if spec.search_alg == "asha" and spec.early_stop is not None:
         notices.append(f"early_stop={spec.early_stop!r} is ignored: asha has a rule of its own")
         spec = dataclasses.replace(spec, early_stop=None)
+    if spec.search_alg == "asha" and (spec.kappa, spec.kappa_decay, spec.kappa_decay_delay) != DEFAULT_KAPPA:
+        notices.append("kappa, kappa_decay and kappa_decay_delay are ignored: asha draws a kappa for each suggestion")
     planned, more = plan(spec)
     return planned, [*notices, *more]

@@ -3,6 +3,7 @@
 import heapq
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 from hpopt.core.curve import Point
@@ -26,9 +27,11 @@ class Trials:
         self._reissuable: list[int] = []  # a heap; an id may be stale, its state tells
         self.pending: set[int] = set()
         self._open: set[int] = set()
+        self._issued: set[int] = set()  # handed out and not begun: few, however many are pending
         self._ended: list[int] = []  # rising, as are the observations beside them
         self._observations: list[Observation] = []
-        self._by_steps: dict[int, list[int]] = {}  # the ended trials of so many steps, rising
+        self._by_steps: dict[int, list[int]] = {}  # the ended trials with a score, by their steps; rising
+        self._scoreless: list[int] = []  # the others, rising
         self._handed: dict[tuple[str, int], int] = {}
 
     def __len__(self) -> int:
@@ -89,8 +92,8 @@ class Trials:
         sessions = frozenset(gone) - {asking}
         if not sessions:
             return None
-        issued = (self._trials[i] for i in sorted(self.pending))
-        return next((t for t in issued if t.state is TrialState.ISSUED and t.session in sessions), None)
+        issued = (self._trials[i] for i in sorted(self._issued))
+        return next((t for t in issued if t.session in sessions), None)
 
     def pending_trials(self) -> list[Trial]:
         """Every trial that occupies a worker, by id."""
@@ -99,15 +102,18 @@ class Trials:
     def observations(self, limit: int | None = None) -> tuple[Observation, ...]:
         """What a sampler may learn from: every trial that has ended, by id.
 
-        At most `limit` of them: those that came farthest, of the last such length the latest.
+        At most `limit` of them: a quarter the latest, a quarter the latest without a score, for where those lie is
+        not to be forgotten; else those that came farthest, of the last such length the latest.
         """
         if limit is None or len(self._observations) <= limit:
             return tuple(self._observations)
-        chosen: list[int] = []
-        for steps in sorted(self._by_steps, reverse=True):
-            chosen += self._by_steps[steps][-(limit - len(chosen)) :]
-            if len(chosen) == limit:
-                break
+        quarter = limit // 4
+        chosen = {
+            *self._ended[len(self._ended) - quarter :],
+            *self._scoreless[max(0, len(self._scoreless) - quarter) :],
+        }
+        longest = (i for steps in sorted(self._by_steps, reverse=True) for i in reversed(self._by_steps[steps]))
+        chosen.update(islice((i for i in longest if i not in chosen), limit - len(chosen)))
         return tuple(self._observations[_place(self._ended, trial_id)] for trial_id in sorted(chosen))
 
     def running(self) -> tuple[Observation, ...]:
@@ -121,13 +127,18 @@ class Trials:
         return tuple(self._trials[i].params for i in sorted(self._open))
 
     def _index(self, trial: Trial) -> None:
+        if trial.state is TrialState.ISSUED:
+            self._issued.add(trial.id)
+        else:
+            self._issued.discard(trial.id)
         if trial.state in ENDED:
             self._open.discard(trial.id)
             place = _insert(self._ended, trial.id)
             complete = trial.state is TrialState.COMPLETED
             known = Observation(trial.params, trial.best_score, trial.seen_step, complete, self._marks(trial))
             self._observations.insert(place, known)
-            _insert(self._by_steps.setdefault(known.steps, []), trial.id)
+            ids = self._scoreless if known.score is None else self._by_steps.setdefault(known.steps, [])
+            _insert(ids, trial.id)
             return
         self._open.add(trial.id)
         if trial.state in PENDING:

@@ -10,22 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpopt.core.messages import Observation, SuggestRequest
-from hpopt.core.spec import StudySpec
+from hpopt.core.spec import DEFAULT_KAPPA, StudySpec
 from hpopt.samplers.acquisition import Acquisition, LogExpectedImprovement, UpperConfidenceBound, decayed_kappa
 from hpopt.samplers.encoding import Encoding
 from hpopt.samplers.fidelity import FullLength, curve, length_of, longest_first
 from hpopt.samplers.optimize import STARTS, Screen, candidates, improve
 from hpopt.samplers.posterior import FitError
 from hpopt.samplers.sobol import generator
-from hpopt.samplers.subset import informative
+from hpopt.samplers.subset import LIMIT, informative
 from hpopt.samplers.surrogate import Rows, fit
 from hpopt.samplers.transform import half_rank, is_constant, symlog
 
 Array = NDArray[np.float64]
 Config = dict[str, Any]
 
-DEFAULT_KAPPA = (2.576, 1.0, 0)
-"""kappa, kappa_decay and kappa_decay_delay of a user who left them alone: then the acquisition is ours to choose."""
 OUR_KAPPA = 1.8
 PENDING = 128
 """Of more trials under way the latest count as pending; those before them have come to where trials are compared."""
@@ -33,6 +31,8 @@ POLISHED = 4
 """The first suggestions of a request are improved from the best of the pool, which takes longer than to screen it."""
 DOUBT = 0.1
 """Extra noise, relative to the signal variance, of a result that a full training might have contradicted."""
+FAILURES = LIMIT // 4
+"""So many trials without a score, the latest, are among the points of trials of different lengths."""
 _INCUMBENTS = 4
 
 logger = logging.getLogger("hpopt.samplers")
@@ -132,7 +132,9 @@ class _Search:
         self._pool = _unlike(candidates(encoding, units[best], rng), self._known)
         self._screen = Screen(self._posterior, encoding.features(self._pool), room=request.count)
         self.threshold = float(np.max(self._posterior.predict(finals)[0]))
-        """The best mean of any point that was or will be tried: unlike the best score, noise does not raise it."""
+        """What is to be improved on: the best mean of any point that was or will be tried."""
+        if not isinstance(encoding, FullLength):
+            self.threshold = max(self.threshold, float(rows.y.max()))
 
     def pick(self, acquisition: Acquisition, taken: Collection[tuple[Any, ...]]) -> Config | None:
         """The configuration of the largest acquisition among those not taken; None when the pool has none."""
@@ -190,14 +192,15 @@ def _curves(request: SuggestRequest, encoding: FullLength, tried: Array) -> tupl
     A trial that failed without a score counts as one of full length with the worst score known. None as in _training.
     """
     spec, full = request.spec, request.spec.iterations
-    seen = [curve(each, spec.sign) for each in (*request.observations, *request.running)]
-    known = [score for points in seen for _, score in points]
-    if len(known) < 2 or is_constant(np.array(known)):
+    known = (*request.observations, *request.running)
+    seen = [curve(each, spec.sign) for each in known]
+    failed = [k for k, each in enumerate(request.observations) if each.score is None][-FAILURES:]
+    points = longest_first(seen, LIMIT - len(failed))
+    if len(points) < 2 or is_constant(np.array([score for _, _, score in points])):
         return None
-    failed = [k for k, each in enumerate(request.observations) if each.score is None]
-    for k in failed:
-        seen[k].append((full, min(known)))
-    number, steps, y = (np.array(column) for column in zip(*longest_first(seen), strict=True))
+    worst = min(score for points in seen for _, score in points)
+    points += [(k, full, worst) for k in failed]
+    number, steps, y = (np.array(column) for column in zip(*points, strict=True))
     U = np.concatenate([tried, encoding.units([each.params for each in request.running])])
     rows = Rows(
         X=encoding.features_at(U[number], length_of(steps, full)),

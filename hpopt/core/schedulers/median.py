@@ -20,7 +20,7 @@ GAP = 1_000
 
 def grace_steps(spec: StudySpec) -> int:
     """How many steps of a resolved spec's trials are out of the rule's reach."""
-    return math.ceil(spec.grace_period * spec.iterations)
+    return math.ceil(spec.grace_period * spec.iterations - 1e-9)  # 0.07 * 100 is 7.000000000000001
 
 
 @dataclass(slots=True)
