@@ -13,6 +13,7 @@ from hpopt.results import CURVES_AT_ONCE, write_whole
 FILE = "curves.csv"
 HEAD = "trial,attempt,step,score"
 """One line for each report, those of a trial in the order they were made; no score: it was not a finite number."""
+_REMEDY = "delete the file, and resume the study to have it written again"
 
 _POINT_BYTES = len(pack(Point(0, 0, None)))
 
@@ -47,7 +48,7 @@ def load_curves(path: Path) -> Curves:
     """
     head, *lines = path.read_text(encoding="utf-8").split("\n")
     if head != HEAD:
-        raise ValueError(f"{path} does not begin with {HEAD!r}: hpopt did not write it, or not to its end")
+        raise ValueError(f"{path} does not begin with {HEAD!r}: {_REMEDY}")
     curves: Curves = {}
     for number, line in enumerate(lines[:-1], start=2):
         try:
@@ -55,7 +56,7 @@ def load_curves(path: Path) -> Curves:
             point = Point(int(attempt), int(step), float(score) if score else None)
             curve = curves.setdefault(int(trial), [])
         except ValueError:
-            raise ValueError(f"{path}, line {number}: {line[:80]!r} is no {HEAD!r}") from None
+            raise ValueError(f"{path}, line {number}: {line[:80]!r} is no {HEAD!r}: {_REMEDY}") from None
         if not curve or point[:2] > curve[-1][:2]:
             curve.append(point)
     return curves

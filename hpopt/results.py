@@ -13,11 +13,11 @@ import msgpack
 
 from hpopt.client import Client
 from hpopt.core.curve import unpack
-from hpopt.core.incumbent import incumbent
+from hpopt.core.incumbent import Incumbent
 from hpopt.core.keys import StudyKeys
 from hpopt.core.messages import Created
 from hpopt.core.plan import Plan
-from hpopt.core.rungs import rung_levels
+from hpopt.core.rungs import levels_of
 from hpopt.core.spec import StudySpec
 from hpopt.core.trial import ENDED, Trial
 from hpopt.core.trials import replay
@@ -104,10 +104,15 @@ def row(trial: Trial) -> TrialRow:
 
 def best(trials: Iterable[Trial], spec: StudySpec) -> Trial | None:
     """The best trial, among those that can be compared: see hpopt.core.incumbent."""
-    levels: tuple[int, ...] = ()
-    if spec.search_alg == "asha":
-        levels = rung_levels(spec.min_iterations or 1, spec.iterations, spec.reduction_factor)
-    return incumbent(trials, spec, levels)
+    leader = leader_of(spec)
+    for trial in trials:
+        leader.observe(trial)
+    return leader.trial
+
+
+def leader_of(spec: StudySpec) -> Incumbent:
+    """The incumbent of a study with this spec, before any trial was looked at."""
+    return Incumbent(spec, levels_of(spec) if spec.search_alg == "asha" else ())
 
 
 def progress(trials: Sequence[Trial], spec: StudySpec) -> float:

@@ -132,7 +132,7 @@ def test_a_line_that_is_being_written_is_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("a,b\n", f"does not begin with '{HEAD}': hpopt did not write it"),
+        ("a,b\n", f"does not begin with '{HEAD}': delete the file"),
         ("", "does not begin with"),
         (f"{HEAD}\n1,1,1,0.5\n1,1,2\n", f"line 3: '1,1,2' is no '{HEAD}'"),
         (f"{HEAD}\n1,1,x,0.5\n", "line 2"),

@@ -68,8 +68,8 @@ def _busy(spec: StudySpec, trials: list[Trial], now: float, typical: float) -> f
     """Trials under way over W, on average over the times when there was one, up to the last handing out.
 
     After that, workers have nothing to do because there is nothing left. A trial that takes OUTLIER times as long as a
-    full one of `typical` seconds per epoch (0: not known) counts no longer than that: it hangs. Attempts that were given
-    up do not count as under way, so that what they took from others is seen here.
+    full one of `typical` seconds per epoch (0: not known) counts no longer than that: it hangs. Attempts that were
+    given up do not count as under way, so that what they took from others is seen here.
     """
     spans = [(each.issued_at, each.ended_at if each.state in ENDED else now) for each in trials if _counts(each)]
     longest = OUTLIER * spec.iterations * typical if typical else math.inf

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from hpopt.plot.endings import UNDER_WAY, Ending, ending
-from hpopt.plot.record import StudyRecord, better
+from hpopt.plot.record import StudyRecord, trial_of
+from hpopt.results import leader_of
 
 UNITS = ((3 * 86_400.0, 86_400.0, "days"), (2 * 3_600.0, 3_600.0, "hours"), (180.0, 60.0, "minutes"))
 """From so many seconds on, a time is shown in this unit of so many seconds."""
@@ -47,11 +48,14 @@ def progress_picture(record: StudyRecord) -> ProgressPicture:
     """What the progress of a study looks like. Raises ValueError when no trial has a score."""
     moments = [time for row in record.rows for time in (row.issued_at, row.started_at, row.ended_at) if time > 0]
     first, now = min(moments, default=0.0), max(moments, default=0.0)
-    ended = [(now if ending(row) is UNDER_WAY else row.ended_at, row.id, row) for row in record.scored]
+    scored = {row.id for row in record.scored}
+    ended = [(now if ending(row) is UNDER_WAY else row.ended_at, row.id, row) for row in record.rows]
     ended.sort(key=lambda each: (ending(each[2]) is UNDER_WAY, each[0], each[1]))
-    dots, leader = [], None
-    for order, (time, trial, row) in enumerate(ended, start=1):
-        rows = [row] if leader is None else [leader, row]
-        leader = next(each for each in rows if each.id == better(rows, record.spec))
-        dots.append(Dot(trial, max(0.0, time - first), order, row.score or 0.0, ending(row), leader.id))
+    dots: list[Dot] = []
+    leader = leader_of(record.spec)
+    for time, trial, row in ended:
+        leader.observe(trial_of(row))
+        if trial in scored and leader.trial is not None:
+            dot = Dot(trial, max(0.0, time - first), len(dots) + 1, row.score or 0.0, ending(row), leader.trial.id)
+            dots.append(dot)
     return ProgressPicture(dots, record.best, [record.without_score] if record.without_score else [])

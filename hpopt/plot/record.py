@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -122,12 +122,7 @@ def _row(values: dict[str, Any]) -> TrialRow:
     return TrialRow(**{**known, "stopped_by": None if stop is None else StoppedBy(**stop)})
 
 
-def better(rows: Iterable[TrialRow], spec: StudySpec) -> int | None:
-    """The id of the best of these trials, as `get_best_config` would choose it; None if none has a score."""
-    winner = best([_trial(row) for row in rows], spec)
-    return None if winner is None else winner.id
-
-
-def _trial(row: TrialRow) -> Trial:
+def trial_of(row: TrialRow) -> Trial:
+    """As much of the trial's record as its row tells."""
     state = TrialState[row.state.upper()]
     return Trial(row.id, row.params, row.attempt, state, row.bracket, best_score=row.score, seen_step=row.step)

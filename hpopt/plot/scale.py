@@ -46,11 +46,13 @@ def scale_of(scores: Iterable[float], sign: float, asked: str = "auto") -> Scale
 
     Scores that are far worse than nine out of ten are left out: one training that diverged would flatten all others.
 
-    Raises ValueError when `asked` is none of SCALES, or "log" with scores that are not above 0.
+    Raises ValueError when `asked` is none of SCALES, or "log" with scores that are not above 0, or without a score.
     """
     if asked not in SCALES:
         raise ValueError(f"scale={asked!r}: use one of {', '.join(SCALES)}")
-    ranked = sorted(scores, reverse=sign > 0)
+    ranked = sorted((score for score in scores if math.isfinite(score)), reverse=sign > 0)
+    if not ranked:
+        raise ValueError("there is no point to draw: delete curves.csv, and resume the study to have it written again")
     if asked == "log" and min(ranked[0], ranked[-1]) <= 0:
         raise ValueError(f"scale='log' needs scores above 0, and there is {min(ranked[0], ranked[-1]):g}: use 'linear'")
     crowd, most = (ranked[math.ceil(share * len(ranked)) - 1] for share in (CROWD, LOG_SHARE))
