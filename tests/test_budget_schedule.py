@@ -1,6 +1,7 @@
 """What is measured of trials, and how num_trials follows."""
 
 import json
+import math
 from dataclasses import asdict, dataclass, field, replace
 from random import Random
 from typing import Any
@@ -111,6 +112,14 @@ def test_workers_that_are_not_there() -> None:
     assert measured(resolved(num_workers=8), trials, END).busy == pytest.approx(0.5)
     assert measured(resolved(num_workers=4), trials, END).busy == 1.0
     assert measured(resolved(num_workers=2), trials, END).busy == 1.0
+
+
+def test_a_trainer_that_hangs_while_nobody_asks_does_not_count() -> None:
+    """It looks as if one of four workers had been there for a day; three times a full trial is all that is believed."""
+    spec = resolved(num_workers=4)
+    trials = [*(ran(i, begin=0.0) for i in range(4)), under_way(4, 3, begin=20.0)]
+    trials += [ran(i, begin=86_400.0) for i in range(5, 9)]
+    assert measured(spec, trials, 90_000.0).busy == pytest.approx((4 * 20 + 3 * 20) / (20 + 60) / 4)
 
 
 def test_time_in_which_nothing_ran_does_not_count() -> None:
@@ -230,6 +239,21 @@ def test_small_changes_are_not_made() -> None:
     spec, schedule = Schedule(("num_trials",)).check(resolved(), trials, END)
     assert affordable(resolved(), schedule.pace, 0) == 18
     assert (spec, schedule.corrections, schedule.checked) == (resolved(), (), 12)
+
+
+def test_one_correction_halves_at_most() -> None:
+    """What makes it small may pass: the next check sees."""
+    spec = resolved(expected_time_ratio=10)
+    held_up = study(*(ran(i, begin=1000.0 * i, besides=900.0) for i in range(12)))
+    corrected, _ = Schedule(("num_trials",)).check(spec, held_up, END)
+    assert corrected.trials == math.ceil(spec.trials / 2)
+
+
+def test_a_pace_of_a_later_release_is_read() -> None:
+    """What it has more is ignored."""
+    wire = Schedule(("num_trials",)).to_wire()
+    wire["pace"]["more"] = 1
+    assert Schedule.from_wire(wire) == Schedule(("num_trials",))
 
 
 def test_what_was_handed_out_stays() -> None:

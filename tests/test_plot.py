@@ -219,6 +219,21 @@ def test_progress_counts_rungs_before_scores() -> None:
     assert [dot.best for dot in progress_picture(record(sim)).dots] == [0, 1]
 
 
+def test_progress_names_who_would_have_been_named() -> None:
+    """Once enough trials have come to a rung they are compared there: the line ends at the star."""
+    asha = {"search_alg": "asha", "min_iterations": 1, "reduction_factor": 2, "max_iterations": 4, "num_trials": 30}
+    sim = created(num_workers=30, **asha)
+    samples = [sim.sample() for _ in range(10)]
+    for score in (0.5, 0.5, 0.5, 0.5):
+        sim.report(samples[0], score)
+    for to in samples[1:]:
+        sim.report(to, 0.9)
+        sim.finalize(to)
+    study = record(sim)
+    picture = progress_picture(study)
+    assert picture.dots[-1].best == study.best == 1
+
+
 @pytest.mark.parametrize(
     ("seconds", "unit"), [(100, "seconds"), (600, "minutes"), (3 * 3600, "hours"), (5 * 86_400, "days")]
 )

@@ -22,6 +22,8 @@ ASSUMED_TRIALS = 4
 """What was assumed of trials counts like so many that were measured."""
 OUTLIER = 10.0
 """A trial whose epochs take so many times as long as those of a typical one was held up: it is left out."""
+HUNG = 3.0
+"""A trial that takes so many times as long as a full one is not taken to have worked for longer than that."""
 
 
 def measured(spec: StudySpec, trials: Iterable[Trial], now: float) -> Pace:
@@ -67,12 +69,12 @@ def _besides(trial: Trial, epoch: float) -> float:
 def _busy(spec: StudySpec, trials: list[Trial], now: float, typical: float) -> float:
     """Trials under way over W, on average over the times when there was one, up to the last handing out.
 
-    After that, workers have nothing to do because there is nothing left. A trial that takes OUTLIER times as long as a
+    After that, workers have nothing to do because there is nothing left. A trial that takes HUNG times as long as a
     full one of `typical` seconds per epoch (0: not known) counts no longer than that: it hangs. Attempts that were
     given up do not count as under way, so that what they took from others is seen here.
     """
     spans = [(each.issued_at, each.ended_at if each.state in ENDED else now) for each in trials if _counts(each)]
-    longest = OUTLIER * spec.iterations * typical if typical else math.inf
+    longest = HUNG * spec.iterations * typical if typical else math.inf
     spans = [(begin, min(end, begin + longest)) for begin, end in spans]  # beyond that it hangs
     until = max((begin for begin, _ in spans), default=0.0)
     clipped = sorted((begin, min(end, until)) for begin, end in spans if begin < until)
