@@ -406,6 +406,13 @@ def test_plan_says_why(fields: dict[str, Any], why: str) -> None:
     assert Plan.of(plan(spec)[0], Schedule.of(spec)).arguments[0].why == why
 
 
+def test_a_dataset_of_unknown_size() -> None:
+    """A subset_ratio that was left out is not shown as given, though there is nothing to derive."""
+    spec = make_spec(seed=1, full_dataset_size=0, num_trials=5, max_iterations=4)
+    shown = Plan.of(plan(spec)[0], Schedule.of(spec))
+    assert (shown.derived, shown.arguments[2].why) == (("subset_ratio",), "full_dataset_size=0: its size is not known")
+
+
 def test_plan_after_a_correction() -> None:
     """It tells what was planned, and expects what was measured."""
     fleet = Fleet(validated(make_spec(seed=1, num_full_iterations=10)), launch=2.0)

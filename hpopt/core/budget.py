@@ -54,7 +54,7 @@ def plan(spec: StudySpec) -> tuple[StudySpec, list[str]]:
 
 
 def left_open(spec: StudySpec) -> tuple[str, ...]:
-    """Which arguments a plan derives for a spec that is within its limits."""
+    """Which arguments the user of a spec has left to hpopt."""
     return tuple(name for name in OPEN if getattr(spec, name) is None)
 
 

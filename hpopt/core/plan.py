@@ -118,6 +118,8 @@ def _why_iterations(spec: StudySpec, _schedule: Schedule) -> str:
 
 def _why_ratio(spec: StudySpec, _schedule: Schedule) -> str:
     size = spec.full_dataset_size
+    if size == 0:
+        return "full_dataset_size=0: its size is not known"
     samples = f"{round(size * (spec.subset_ratio or 1.0)):,} of {size:,} samples"
     return f"{samples}, the least" if spec.subset_ratio == least_ratio(size) < 1 else samples
 

@@ -24,7 +24,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self
 
-from hpopt.core.budget import affordable, left_open, within_limits
+from hpopt.core.budget import affordable, left_open
 from hpopt.core.cost import AS_ASSUMED, Pace, expected_ratio
 from hpopt.core.pace import measured
 from hpopt.core.spec import StudySpec
@@ -74,7 +74,7 @@ class Schedule:
     @classmethod
     def of(cls, asked: StudySpec) -> Self:
         """The schedule of a new study with these arguments."""
-        return cls(left_open(within_limits(asked)[0]))
+        return cls(left_open(asked))
 
     def joined(self, asked: StudySpec) -> Self:
         """The schedule after somebody resumed the study with these arguments: a num_trials that was given stays."""
