@@ -24,7 +24,7 @@ from hpopt.samplers.transform import half_rank, is_constant, symlog
 Array = NDArray[np.float64]
 Config = dict[str, Any]
 
-OUR_KAPPA = 1.8
+OUR_KAPPA = 2.576
 PENDING = 128
 """Of more trials under way the latest count as pending; those before them have come to where trials are compared."""
 POLISHED = 4

@@ -68,7 +68,7 @@ CHANGES: dict[str, Callable[[], None]] = {
     "symlog": _transform(symlog),
     "zscore": _transform(zscore),
     "winsor-yj": _transform(winsorized),
-    "kappa-2.576": lambda: setattr(bayes, "OUR_KAPPA", 2.576),
+    "kappa-1.8": lambda: setattr(bayes, "OUR_KAPPA", 1.8),
     "kappa-1": lambda: setattr(bayes, "OUR_KAPPA", 1.0),
     "short-scales": _lengthscales(-1.0, 1.0),
     "wide-scales": _lengthscales(-0.5, 1.5),
