@@ -14,15 +14,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from benchmarks.multifidelity.fleet import Timing
 from benchmarks.multifidelity.peers.registry import version
 from benchmarks.multifidelity.results import RESULTS, Key, done
 from benchmarks.multifidelity.tasks import select
-from benchmarks.search.run import ROOT, THREADS
+from benchmarks.search.run import ROOT, THREADS, side_by_side
 
 
 @dataclass(frozen=True)
@@ -104,17 +104,7 @@ def main() -> None:
     workers = [int(each) for each in arguments.workers.split(",")]
     peers, names = arguments.peers.split(","), select(arguments.tasks)
     keys = list(missing(wanted(peers, names, arguments.seeds, workers, arguments.timing), settings))
-    failed = 0
-    with ThreadPoolExecutor(arguments.jobs) as pool:
-        futures = [pool.submit(run, key, settings) for key in keys]
-        try:
-            for count, future in enumerate(as_completed(futures), 1):
-                print(f"[{count}/{len(keys)}] {future.result()}", flush=True)
-                failed += future.result().startswith("FAILED")
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-    if failed:
-        sys.exit(f"{failed} of {len(keys)} runs failed; the same command tries them again")
+    side_by_side([partial(run, key, settings) for key in keys], arguments.jobs)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from benchmarks.search.peers.registry import version
@@ -82,6 +83,21 @@ def select(text: str) -> list[str]:
     return text.split(",")
 
 
+def side_by_side(runs: list[Callable[[], str]], jobs: int) -> None:
+    """Make the runs, `jobs` at a time, and print what each says; exits with status 1 when one says FAILED first."""
+    failed = 0
+    with ThreadPoolExecutor(jobs) as pool:
+        futures = [pool.submit(each) for each in runs]
+        try:
+            for count, future in enumerate(as_completed(futures), 1):
+                print(f"[{count}/{len(runs)}] {future.result()}", flush=True)
+                failed += future.result().startswith("FAILED")
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+    if failed:
+        sys.exit(f"{failed} of {len(runs)} runs failed; the same command tries them again")
+
+
 def main() -> None:
     """Read the command line and run what is missing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -98,17 +114,7 @@ def main() -> None:
     settings = Settings(arguments.trials, arguments.results.resolve(), pythons)
     workers = [int(each) for each in arguments.workers.split(",")]
     keys = list(missing(arguments.peers.split(","), select(arguments.problems), arguments.seeds, workers, settings))
-    with ThreadPoolExecutor(arguments.jobs) as pool:
-        futures = [pool.submit(run, key, settings) for key in keys]
-        failed = 0
-        try:
-            for count, future in enumerate(as_completed(futures), 1):
-                print(f"[{count}/{len(keys)}] {future.result()}", flush=True)
-                failed += future.result().startswith("FAILED")
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-    if failed:
-        sys.exit(f"{failed} of {len(keys)} runs failed; the same command tries them again")
+    side_by_side([partial(run, key, settings) for key in keys], arguments.jobs)
 
 
 if __name__ == "__main__":
