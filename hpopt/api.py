@@ -118,9 +118,8 @@ def create(  # noqa: PLR0917 - the reference gives these arguments an order
         seed: Of everything random; drawn if None.
         default_hyper_parameters: One or more configurations to try first.
         acquisition: What the search maximizes: "ucb", the upper confidence bound with kappa; "log_ei", log expected
-            improvement; "mix", the two by turns, with a kappa of its own while the three kappa arguments have their
-            defaults; "random": nothing, configurations are spread over the space without a model. None is "mix",
-            or, in bayes_opt, "ucb" once one of the kappa arguments is given another value.
+            improvement; "mix", the two by turns; "random": nothing, configurations are spread over the space without a
+            model. None is "mix", or, in bayes_opt, "ucb" once one of the kappa arguments is given another value.
         overwrite: Replace an unfinished study of this name on a shared server.
         unknown: Refused, with a hint at the argument that was meant.
         launch_timeout: Seconds after which a trial that was not started is handed out again; None: never on a shared

@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from hpopt.core.messages import Observation, SuggestRequest
 from hpopt.core.rungs import levels_of
+from hpopt.core.schedulers.asha import Asha
 from hpopt.core.space import SearchSpace, Space
 from hpopt.core.spec import StudySpec
 from hpopt.core.trial import Trial, TrialState
@@ -270,6 +271,33 @@ def test_many_failures_leave_room_for_scores(search_alg: str) -> None:
     spec = spec_of(search_alg=search_alg, early_stop="median_stop" if search_alg == "bayes_opt" else None)
     found = suggest(SuggestRequest(spec, 900, 4, (*SHORT[:8], *LONG[:3], *failed)))
     assert 0.4 < np.median([params["x"] for params in found]) < 0.65
+
+
+def test_exact_scores_do_not_mislead() -> None:
+    """With hundreds of scores without any noise, every turn of the sampler suggests what is good, not a corner."""
+    box = Space({name: SearchSpace("uniform", [0, 1]) for name in "xyz"})
+    spec = replace(spec_of(max_iterations=81), search_space=box)
+
+    def good(params: dict[str, float], step: int) -> float:
+        x, y, z = params["x"], params["y"], params["z"]
+        return -0.3 * (x - 0.75) ** 2 - (y - 0.7) ** 2 - (z - 0.3) ** 2 - 0.5 / math.sqrt(step)
+
+    scheduler = Asha.of(spec)
+    trials = Trials(scheduler.marks)
+    for i, drawn in enumerate(np.random.default_rng(0).random((200, 3)).tolist()):
+        trial = Trial(id=i, params=dict(zip("xyz", drawn, strict=True)), state=TrialState.RUNNING)
+        trials.add(trial)
+        for step in range(1, 82):
+            trial.add(step, good(trial.params, step), 1.0)
+            if scheduler.observe(trial, step, good(trial.params, step)) is not None:
+                break
+        trials.move(trial, TrialState.STOPPED if trial.seen_step < 81 else TrialState.COMPLETED)
+    best = good({"x": 0.75, "y": 0.7, "z": 0.3}, 81)
+    for ordinal in range(200, 204):
+        found = suggest(SuggestRequest(spec, ordinal, 4, trials.observations()))
+        regrets = [best - good(params, 81) for params in found]
+        assert min(regrets) < 0.01
+        assert max(regrets) < 0.2
 
 
 def test_many_equal_scores_at_full_length() -> None:

@@ -24,7 +24,6 @@ from hpopt.samplers.transform import half_rank, is_constant, symlog
 Array = NDArray[np.float64]
 Config = dict[str, Any]
 
-OUR_KAPPA = 2.576
 PENDING = 128
 """Of more trials under way the latest count as pending; those before them have come to where trials are compared."""
 POLISHED = 4
@@ -33,6 +32,9 @@ DOUBT = 0.1
 """Extra noise, relative to the signal variance, of a result that a full training might have contradicted."""
 FAILURES = LIMIT // 4
 """So many trials without a score, the latest, are among the points of trials of different lengths."""
+ROUGHNESS = 3e-4
+"""Extra noise of each of those points: half_rank has a kink at the median, which many exact scores on both sides of it
+show clearly. Without noise the model would have to bend that sharply, and overshoot where nothing was tried."""
 _INCUMBENTS = 4
 
 logger = logging.getLogger("hpopt.samplers")
@@ -89,8 +91,6 @@ def acquisition_for(spec: StudySpec, ordinal: int, finished: int, threshold: flo
     kind = spec.acquisition or ("mix" if default else "ucb")
     if kind == "log_ei" or (kind == "mix" and ordinal % 2 == 0):
         return LogExpectedImprovement(threshold)
-    if kind == "mix" and default:
-        return UpperConfidenceBound(OUR_KAPPA)
     return UpperConfidenceBound(decayed_kappa(spec.kappa, spec.kappa_decay, spec.kappa_decay_delay, finished))
 
 
@@ -206,7 +206,7 @@ def _curves(request: SuggestRequest, encoding: FullLength, tried: Array) -> tupl
         X=encoding.features_at(U[number], length_of(steps, full)),
         y=transform_for(request.ordinal)(y),
         share=np.ones(len(y)),
-        excess=np.where(np.isin(number, failed), DOUBT, 0.0),
+        excess=np.where(np.isin(number, failed), DOUBT, ROUGHNESS),
     )
     return rows, U[np.unique(number)]
 

@@ -68,8 +68,6 @@ CHANGES: dict[str, Callable[[], None]] = {
     "symlog": _transform(symlog),
     "zscore": _transform(zscore),
     "winsor-yj": _transform(winsorized),
-    "kappa-1.8": lambda: setattr(bayes, "OUR_KAPPA", 1.8),
-    "kappa-1": lambda: setattr(bayes, "OUR_KAPPA", 1.0),
     "short-scales": _lengthscales(-1.0, 1.0),
     "wide-scales": _lengthscales(-0.5, 1.5),
     "hvarfner": _lengthscales(2.0**0.5, 3.0**0.5),
@@ -77,6 +75,8 @@ CHANGES: dict[str, Callable[[], None]] = {
 }
 """Replaces a part of the sampler."""
 ARGUMENTS: dict[str, dict[str, Any]] = {
+    "kappa-1.8": {"acquisition": "mix", "kappa": 1.8},
+    "kappa-1": {"acquisition": "mix", "kappa": 1.0},
     "log-ei": {"acquisition": "log_ei"},
     "ucb-1.8": {"acquisition": "ucb", "kappa": 1.8},
     "ucb-2.576": {"acquisition": "ucb"},
