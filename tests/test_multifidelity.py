@@ -390,7 +390,7 @@ class TestReport:
         for name in ("crossing-1", "crossing-2"):
             write(tmp_path, [stored("a", name, seed, fast) for seed in range(2)])
             write(tmp_path, [stored("b", name, 0, slow), stored("b", name, 1, slow) | {"workers": 64}])
-        results = Results(tmp_path, ["a", "b", "absent"], ["crossing-1", "crossing-2"], 8, 10.0, timing="instant")
+        results = Results(tmp_path, ["a", "b", "absent"], ["crossing-1", "crossing-2"], 8, 10.0)
         assert results.peers == ["a", "b"]
         assert regrets(results, [1, 5, 10])[1] == [
             "b 1", "0.800 [0.800, 0.800]", "0.800 [0.800, 0.800]", "0.400 [0.400, 0.400]",
@@ -413,16 +413,23 @@ class TestReport:
         """What median stopping needs is counted against the epochs without it."""
         write(tmp_path, [stored("hpopt-bayes", "crossing-1", 0, [[1.0, 0.8, 50], [8.0, 0.4, 800]])])
         write(tmp_path, [stored("hpopt-bayes-median", "crossing-1", 0, [[2.0, 0.3, 200]])])
-        results = Results(tmp_path, ["hpopt-bayes", "hpopt-bayes-median"], ["crossing-1"], 8, 10.0, timing="instant")
+        results = Results(tmp_path, ["hpopt-bayes", "hpopt-bayes-median"], ["crossing-1"], 8, 10.0)
         assert savings(results) == [["0.400", "0.80", "0.20", "0.25 [0.25, 0.25]"]]
 
     def test_speeds(self, tmp_path: Path) -> None:
         """Decisions per CPU second, what 8 workers ask for per second, and the cost of a request."""
         costs = {"handle": 0.1, "suggest": 2.0, "requests": 40, "reports": 8100, "timing": "measured:10"}
         write(tmp_path, [stored("hpopt-asha", "crossing-1", 0, [[1.0, 0.8, 50]], **costs)])
-        results = Results(tmp_path, ["hpopt-asha"], ["crossing-1"], 8, 10.0, timing="measured:10")
+        results = Results(tmp_path, ["hpopt-asha"], ["crossing-1"], 8, 10.0, timing=Timing.of("measured:10"))
         assert speeds(results) == [["hpopt-asha", "81000", "1.00", "40", "0.05"]]
-        assert not Results(tmp_path, ["hpopt-asha"], ["crossing-1"], 8, 10.0, timing="instant").peers
+        assert not Results(tmp_path, ["hpopt-asha"], ["crossing-1"], 8, 10.0).peers
+
+    def test_timings(self, tmp_path: Path) -> None:
+        """Runs of hpopt whose suggestions take their time stand beside those of others, which take none."""
+        for peer, timing in (("hpopt-asha", "instant"), ("hpopt-asha", "fixed:0.1"), ("random", "instant")):
+            write(tmp_path, [stored(peer, "crossing-1", 0, [[1.0, 0.8, 50]], timing=timing)])
+        results = Results(tmp_path, ["hpopt-asha", "random"], ["crossing-1"], 8, 10.0, timing=Timing.of("fixed:0.1"))
+        assert [results.stored[peer][("crossing-1", 0)]["timing"] for peer in results.peers] == ["fixed:0.1", "instant"]
 
     def test_picture(self, tmp_path: Path) -> None:
         """Curves are drawn into a file, one panel for each number of workers."""
@@ -430,7 +437,7 @@ class TestReport:
         from benchmarks.multifidelity.curves import curves
 
         write(tmp_path, [stored("a", "crossing-1", 0, [[0.1, 0.9, 1], [5.0, 0.1, 500]])])
-        results = Results(tmp_path, ["a"], ["crossing-1"], 8, 10.0, timing="instant")
+        results = Results(tmp_path, ["a"], ["crossing-1"], 8, 10.0)
         curves({8: results}, "a", tmp_path / "curves.png")
         assert (tmp_path / "curves.png").stat().st_size > 5_000
 

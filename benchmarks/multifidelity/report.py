@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.multifidelity.fleet import Timing
+from benchmarks.multifidelity.fleet import INSTANT, Timing
+from benchmarks.multifidelity.peers.registry import timing_of
 from benchmarks.multifidelity.references import STORED
 from benchmarks.multifidelity.results import RESULTS, read
 from benchmarks.multifidelity.tasks import select
@@ -58,8 +59,16 @@ class Results(search.Results):
     """The runs of some peers on some tasks, with one number of workers."""
 
     def __init__(
-        self, folder: Path, peers: list[str], tasks: Iterable[str], workers: int, horizon: float, *, timing: str
+        self,
+        folder: Path,
+        peers: list[str],
+        tasks: Iterable[str],
+        workers: int,
+        horizon: float,
+        *,
+        timing: Timing = INSTANT,
     ) -> None:
+        """Those of at least this horizon; hpopt's of this timing."""
         names, known = set(tasks), references(STORED)
         self.steps: dict[str, dict[tuple[str, int], Steps]] = {peer: {} for peer in peers}
         self.stored: dict[str, dict[tuple[str, int], dict[str, Any]]] = {peer: {} for peer in peers}
@@ -67,8 +76,8 @@ class Results(search.Results):
         """Regret after 1, 2, ... full trainings."""
         self.versions, self.horizon = {}, horizon
         for key, stored in read(folder):
-            fits = key.peer in peers and key.task in names and (key.workers, key.timing) == (workers, timing)
-            if fits and stored["horizon"] >= horizon:
+            fits = key.peer in peers and key.task in names and key.workers == workers
+            if fits and key.timing == str(timing_of(key.peer, timing)) and stored["horizon"] >= horizon:
                 where = key.task, key.seed
                 self.steps[key.peer][where] = steps(stored, known[key.task])
                 self.stored[key.peer][where] = stored
@@ -220,14 +229,14 @@ def main() -> None:
     parser.add_argument("--tasks", default="report", help="tune, report, all, or names separated by commas")
     parser.add_argument("--workers", default="8", help="several numbers: 1,8,64,512")
     parser.add_argument("--horizon", type=float, default=10.0, help="shorter runs are left out")
-    parser.add_argument("--timing", type=Timing.of, default="instant", help="of hpopt's runs and the others': see run")
+    parser.add_argument("--timing", type=Timing.of, default="instant", help="of hpopt's runs: see run")
     parser.add_argument("--subject", default="hpopt-asha", help="the peer that the ratios are of")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--curves", type=Path, help="a picture to draw")
     arguments = parser.parse_args()
-    tasks, peers, timing = select(arguments.tasks), arguments.peers.split(","), str(arguments.timing)
+    tasks, peers = select(arguments.tasks), arguments.peers.split(",")
     by_workers = {
-        workers: Results(arguments.results, peers, tasks, workers, arguments.horizon, timing=timing)
+        workers: Results(arguments.results, peers, tasks, workers, arguments.horizon, timing=arguments.timing)
         for workers in map(int, arguments.workers.split(","))
     }
     for workers, results in by_workers.items():

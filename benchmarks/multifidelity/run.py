@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.multifidelity.fleet import Timing
-from benchmarks.multifidelity.peers.registry import version
+from benchmarks.multifidelity.peers.registry import timing_of, version
 from benchmarks.multifidelity.results import RESULTS, Key, done
 from benchmarks.multifidelity.tasks import select
 from benchmarks.search.run import ROOT, THREADS, side_by_side
@@ -82,7 +82,7 @@ def wanted(peers: list[str], names: list[str], seeds: int, workers: list[int], t
         for name in names:
             for count in workers:
                 for peer in peers:
-                    yield Key(peer, name, seed, count, str(timing))
+                    yield Key(peer, name, seed, count, str(timing_of(peer, timing)))
 
 
 def main() -> None:
@@ -93,7 +93,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--workers", default="8", help="several numbers: 1,8,64,512")
     parser.add_argument("--horizon", type=float, default=10.0, help="full trainings of the median configuration")
-    parser.add_argument("--timing", type=Timing.of, default="instant", help="instant, measured:SECONDS, fixed:EPOCHS")
+    timing = "of hpopt's suggestions: instant, measured:SECONDS OF AN EPOCH, fixed:EPOCHS"
+    parser.add_argument("--timing", type=Timing.of, default="instant", help=timing)
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs side by side")
     parser.add_argument("--timeout", type=float, help="seconds after which a run is given up")
     parser.add_argument("--results", type=Path, default=RESULTS)

@@ -44,6 +44,11 @@ def tuner(peer: str, task: Task, seed: int, workers: int, timing: Timing = INSTA
         return Prompt(module.make(peer, task, seed), task.epochs)
 
 
+def timing_of(peer: str, timing: Timing) -> Timing:
+    """The timing that runs of this peer have when it is asked for: of hpopt's suggestions alone it is said."""
+    return timing if peer in ARGUMENTS else INSTANT
+
+
 def distribution(peer: str) -> str | None:
     """The package on PyPI that a peer comes with; None for those that are always there."""
     return _ADAPTERS[peer][1] if peer in _ADAPTERS else None
