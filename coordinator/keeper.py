@@ -106,9 +106,10 @@ class Keeper:
         uid = meta.get(b"uid", b"").decode()
         if uid:
             self._stored = meta[b"state"]
-            loaded = await self.store.load(self.keys, uid)
-            self.study.restore(uid, msgpack.unpackb(self._stored), loaded)
-            count, took = len(loaded), time.monotonic() - started
+            self.study.restore(uid, msgpack.unpackb(self._stored))
+            async for part in self.store.load(self.keys, uid):  # between the parts leases are renewed
+                self.study.take_in(part)
+            count, took = len(self.study.trials), time.monotonic() - started
             log.info("study loaded", extra={"study": self.keys.path, "trials": count, "seconds": round(took, 3)})
 
     # --- the three sources of events: the inbox, the clock, the sampler

@@ -51,7 +51,8 @@ class Committed:
         if self.uid:
             trials = [Trial.from_wire(msgpack.unpackb(record)) for _, record in sorted(self.records.items())]
             loaded = [(trial, unpack(bytes(self.curves.get(trial.id, b"")))) for trial in trials]
-            study.restore(self.uid, msgpack.unpackb(self.state), loaded)
+            study.restore(self.uid, msgpack.unpackb(self.state))
+            study.take_in(loaded)
         return study
 
 

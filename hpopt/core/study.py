@@ -118,8 +118,8 @@ class Study:
             "schedule": self.schedule.to_wire(),
         }
 
-    def restore(self, uid: str, wire: dict[str, Any], trials: Iterable[tuple[Trial, Iterable[Point]]]) -> None:
-        """Become the study that was committed: its own state, and every trial by id with its curve."""
+    def restore(self, uid: str, wire: dict[str, Any]) -> None:
+        """Become the study that was committed. What it knows of its trials is to be taken in next."""
         self._begin(uid, StudySpec.from_wire(wire["spec"]))
         self.past, self.joined, self.notices = list(wire["past"]), list(wire["joined"]), tuple(wire["notices"])
         self.schedule = Schedule.from_wire(wire.get("schedule"))
@@ -127,6 +127,9 @@ class Study:
         self.attempts.bound = BatchSizeBound(*wire["bound"])
         for session, n, mode in wire["requests"]:
             self.desk.requests[session, n] = Ask(uid, session, n, mode)
+
+    def take_in(self, trials: Iterable[tuple[Trial, Iterable[Point]]]) -> None:
+        """The committed trials that come next by id, each with its curve."""
         for trial, points in trials:
             self.attempts.restore(trial, points)
 
