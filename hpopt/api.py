@@ -28,6 +28,7 @@ from hpopt.hpo import HpOpt
 from hpopt.outage import Patience
 from hpopt.results import read_created
 from hpopt.server import URL, Server, remember, server_at
+from hpopt.session import session_name
 
 NAMESPACE = "HPOPT_NAMESPACE"
 """Environment variable: the namespace on a shared server, "default" without it."""
@@ -80,6 +81,7 @@ def create(  # noqa: PLR0917 - the reference gives these arguments an order
     launch_timeout: float | None = None,
     grace_period: float = 0.1,
     min_peers: int = 3,
+    operator: str | None = None,
     **unknown: Any,
 ) -> HpOpt:
     """Begin a study, or go on with one, and return the operator's session with it.
@@ -121,6 +123,8 @@ def create(  # noqa: PLR0917 - the reference gives these arguments an order
             improvement; "mix", the two by turns; "random": nothing, configurations are spread over the space without a
             model. None is "mix", or, in bayes_opt, "ucb" once one of the kappa arguments is given another value.
         overwrite: Replace an unfinished study of this name on a shared server.
+        operator: Name of this operator, the same whenever it is started again: `HpOpt.get_open_samples` then also
+            tells what it was handed before it was killed. Several operators of one name stand in for one another.
         unknown: Refused, with a hint at the argument that was meant.
         launch_timeout: Seconds after which a trial that was not started is handed out again; None: never on a shared
             server, 300 with the embedded one.
@@ -139,6 +143,7 @@ def create(  # noqa: PLR0917 - the reference gives these arguments an order
     for name, flag in (("resume", resume), ("overwrite", overwrite)):
         if type(flag) is not bool:
             raise TypeError(f"{name}={flag!r}: pass True or False")
+    session = session_name(operator)
     url = _server_url(url)
     if launch_timeout is None and url is None:
         launch_timeout = LAUNCH_TIMEOUT
@@ -156,21 +161,22 @@ def create(  # noqa: PLR0917 - the reference gives these arguments an order
     folder = _folder(save_path)
     keys = StudyKeys(_namespace(namespace), study if study is not None else _study_name(folder, url))
     folder.mkdir(parents=True, exist_ok=True)
-    return _begin(keys, spec, folder, url, resume=resume, overwrite=overwrite)
+    return _begin(keys, spec, folder, url, session, resume=resume, overwrite=overwrite)
 
 
-def join(study: str, url: str | None = None, namespace: str | None = None) -> HpOpt:
-    """A further operator's session with a study that exists on a shared server.
+def join(study: str, url: str | None = None, namespace: str | None = None, operator: str | None = None) -> HpOpt:
+    """A further operator's session with a study that exists on a shared server; `operator`: its name, as in `create`.
 
     Raises UnknownStudy when there is none, ValueError when neither `url` nor HPOPT_URL says where the server is.
     """
+    session = session_name(operator)
     url = _server_url(url)
     if url is None:
         raise ValueError(f"url=None: pass the server's URL, or set {URL}")
     keys = StudyKeys(_namespace(namespace), study)
     server = server_at(url)
     created = server.client.outlast(lambda: _existing(server, keys), Patience(None, UNREACHABLE_AFTER))
-    return HpOpt(server, keys, secrets.token_hex(8), created, save_path=None, shown_url=remember(url))
+    return HpOpt(server, keys, session, created, save_path=None, shown_url=remember(url))
 
 
 # --- arguments
@@ -263,14 +269,15 @@ def _check_caller() -> None:
 # --- the round trip
 
 
-def _begin(keys: StudyKeys, spec: StudySpec, folder: Path, url: str | None, *, resume: bool, overwrite: bool) -> HpOpt:
+def _begin(
+    keys: StudyKeys, spec: StudySpec, folder: Path, url: str | None, session: str, *, resume: bool, overwrite: bool
+) -> HpOpt:
     embedded = EmbeddedServer.start(folder) if url is None else None
     full_url = embedded.url if embedded is not None else str(url)
     try:
         server = server_at(full_url)
         if embedded is not None:
             server.client.forget_connections()  # those to an earlier server at the same place, which has ended
-        session = secrets.token_hex(8)
         create_event = Create(secrets.token_hex(8), session, spec, resume, overwrite, private=embedded is not None)
         created = _created(server, keys, create_event)
         plan = Plan.of(created.spec, Schedule.from_wire(created.schedule))

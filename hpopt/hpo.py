@@ -13,12 +13,13 @@ from hpopt.client import FAILED
 from hpopt.config import Identity, build_config
 from hpopt.contact import Contact
 from hpopt.contacts import open_contacts
+from hpopt.core import handout
 from hpopt.core.keys import StudyKeys
 from hpopt.core.messages import Created, Release, Sample
 from hpopt.core.plan import Plan
 from hpopt.core.schedule import Schedule
 from hpopt.core.spec import StudySpec
-from hpopt.core.trial import PENDING, Trial
+from hpopt.core.trial import PENDING, Trial, TrialState
 from hpopt.curves import read_tails
 from hpopt.errors import HpoptError
 from hpopt.mirror import Mirror
@@ -139,6 +140,21 @@ class HpOpt:
             self._session.repeat("now", *(sample.n for sample in samples))
             raise
         return [self._config(sample) for sample in samples]
+
+    def get_open_samples(self, started: bool | None = None) -> list[dict[str, Any]]:
+        """The configs of the trials under way that this operator was handed, by id, as `get_next_sample` returned them.
+
+        Those of this session, and of all sessions with the same `operator` name: also what was handed to an operator
+        that was killed before it could launch it. With `started`, only those whose trainer has (True) or has not
+        (False) made contact.
+        """
+        return [
+            self._config(handout.sample(trial.request, trial))
+            for trial in self._trials()
+            if trial.state in PENDING
+            and started in {None, trial.state is TrialState.RUNNING}
+            and self._session.same_operator(trial.session)
+        ]
 
     def _config(self, sample: Sample) -> dict[str, Any]:
         keys = self._keys

@@ -2,6 +2,8 @@
 
 import contextlib
 import logging
+import re
+import secrets
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +17,16 @@ from hpopt.outage import DEADLINE, Patience, deadline
 from hpopt.server import Server
 
 log = logging.getLogger("hpopt")
+_OPERATOR = re.compile(r"[A-Za-z0-9_.-]{1,40}")
+
+
+def session_name(operator: str | None) -> str:
+    """A new name for a session: it begins with the operator's, if that has one. Raises ValueError for a bad one."""
+    if operator is None:
+        return secrets.token_hex(8)
+    if not isinstance(operator, str) or not _OPERATOR.fullmatch(operator):
+        raise ValueError(f"operator={operator!r}: use 1 to 40 of the characters A-Z a-z 0-9 _ . -")
+    return f"{operator}.{secrets.token_hex(8)}"
 
 
 class Session:
@@ -35,6 +47,11 @@ class Session:
         self._last: bytes | str = "0"
         self._thread = threading.local()
         server.heart.add(keys.session(name))
+
+    def same_operator(self, session: str) -> bool:
+        """Whether a session is this one, or one of an operator with the same name."""
+        operator = self.name.rpartition(".")[0]
+        return session == self.name or (bool(operator) and session.rpartition(".")[0] == operator)
 
     def close(self) -> None:
         """Withdraw open requests; no more heartbeat."""
