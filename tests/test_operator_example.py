@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import signal
 import sys
@@ -57,13 +58,15 @@ class Site:
         (folder / "trial.json").write_text(json.dumps(template))
         (folder / "study.json").write_text(json.dumps({**STUDY, "study": self.study}))
         self.cluster = DirectoryCluster(folder / "cluster", load_template(folder / "trial.json"))
+        self._programs: list[Program] = []
         self.controller = self.start("examples.operator.controller", "cluster", "--jobs", "3")
 
     def start(self, module: str, *arguments: str) -> Program:
         """One of our programs, in this folder."""
         environment = {"HPOPT_URL": self.url, "PYTHONPATH": str(ROOT)}
         command = ["env", f"--chdir={self.folder}", sys.executable, "-m", module, *arguments]
-        return Program(command, environment=environment)
+        self._programs.append(Program(command, environment=environment))
+        return self._programs[-1]
 
     @property
     def started(self) -> list[tuple[int, ...]]:
@@ -72,10 +75,16 @@ class Site:
 
     def close(self) -> None:
         """End everything that still runs."""
+        for operator in self._programs[1:]:
+            if operator.returncode is None:
+                os.killpg(operator.pid, signal.SIGKILL)  # also what it has forked
+            operator.wait()
         for path in self.cluster.jobs_folder.glob("*.json"):
             path.unlink()
-        until(lambda: not list(self.cluster.jobs_folder.glob("*.log")), "all processes have ended")
-        self.controller.kill()
+        try:
+            until(lambda: not list(self.cluster.jobs_folder.glob("*.log")), "all processes have ended")
+        finally:
+            self.controller.kill()
 
 
 @pytest.fixture
@@ -106,7 +115,7 @@ def check_end(site: Site) -> None:
 def test_an_operator_may_be_killed_at_any_line(site: Site) -> None:
     """However often: every attempt of every trial gets one job, and the study comes to its end."""
     operators = site.start("tests.killed_operator", *QUICK)
-    assert operators.wait(90) == 0, operators.output
+    assert operators.wait(80) == 0, operators.output
     check_end(site)
     places = {tuple(line.split()[1:]) for line in operators.lines if line.startswith("killed ")}
     functions = {function for _, function, _ in places}
