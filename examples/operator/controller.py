@@ -53,7 +53,7 @@ class Controller:
 
     def look(self) -> None:
         """Start what waits, the oldest first, and end what was deleted."""
-        self._children = [child for child in self._children if child.poll() is None]
+        self.children()
         wanted = {path.stem: path for path in self.folder.glob("*.json")}
         begun = {path.stem for path in self.folder.glob("*.log")}
         for name in begun - wanted.keys():
@@ -62,6 +62,11 @@ class Controller:
         waiting = sorted((path.lstat().st_ctime_ns, name) for name, path in wanted.items() if name not in begun)
         for _, name in waiting[: max(0, places)]:
             self._start(name)
+
+    def children(self) -> int:
+        """How many processes of this controller's still run; those that have ended are done with."""
+        self._children = [child for child in self._children if child.poll() is None]
+        return len(self._children)
 
     def _start(self, name: str) -> None:
         """The log appears under its name locked: whoever sees it knows that the job runs, or has run."""

@@ -34,9 +34,7 @@ class DirectoryCluster:
             with tempfile.NamedTemporaryFile("w", dir=folder, prefix=".new-", encoding="utf-8") as file:
                 json.dump(manifest, file, indent=2)
                 file.flush()
-                os.link(file.name, folder / f"{name}.json")
-        except FileExistsError:
-            raise AlreadyExists(f"{folder / name}.json") from None
+                _link(Path(file.name), folder / f"{name}.json")
         except OSError as error:
             raise ClusterError(str(error)) from None
 
@@ -76,6 +74,13 @@ def is_locked(log: Path) -> bool:
     except FileNotFoundError:
         return False
     return False
+
+
+def _link(file: Path, name: Path) -> None:
+    try:
+        os.link(file, name)
+    except FileExistsError:
+        raise AlreadyExists(str(name)) from None
 
 
 def _read(path: Path) -> dict[str, Any]:

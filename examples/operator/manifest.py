@@ -63,14 +63,12 @@ def filled(template: Manifest, config: Config) -> Manifest:
     """The resource that carries the config: `{{config}}`, `{{name}}`, `{{trial}}`, ... replaced in every string."""
     identity = config["hpopt"]
     trial, attempt = str(int(identity["trial"])), str(int(identity["attempt"]))
-    name, text = name_of(config), as_text(config)
-    values = {"config": text, "name": name, "trial": trial, "attempt": attempt, "study": identity["study"]}
+    name, text, labels = name_of(config), as_text(config), study_labels(identity)
+    values = {"config": text, "name": name, "trial": trial, "attempt": attempt, "study": labels[STUDY]}
     manifest: Manifest = _replaced(template, values)
     metadata = manifest.setdefault("metadata", {})
     metadata["name"] = name
-    metadata["labels"] = {
-        **(metadata.get("labels") or {}), **study_labels(identity), TRIAL: trial, ATTEMPT: attempt,
-    }  # fmt: skip
+    metadata["labels"] = {**(metadata.get("labels") or {}), **labels, TRIAL: trial, ATTEMPT: attempt}
     metadata["annotations"] = {**(metadata.get("annotations") or {}), CONFIG: text}
     return manifest
 
