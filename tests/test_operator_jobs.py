@@ -1,4 +1,5 @@
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
@@ -191,8 +192,12 @@ def test_a_job_whose_attempt_is_over(create: Create, cluster: MemoryCluster, cap
     assert sorted(cluster.resources) == sorted(map(name_of, (going, again)))
 
 
-def test_the_operator_does_not_leave_jobs_behind(create: Create, cluster: MemoryCluster) -> None:
+def test_the_operator_does_not_leave_jobs_behind(
+    create: Create, cluster: MemoryCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """When every trial has ended it waits for the jobs, and deletes those that go on."""
+    looks = iter([time.sleep] * 100)  # not for ever
+    monkeypatch.setattr(time, "sleep", lambda seconds: next(looks)(seconds))
     hpo = create(operator="jobs", num_trials=2)
     its = operator(hpo, cluster, stop_after=0.3)
     ends, hangs = launched(hpo, its), launched(hpo, its)
