@@ -197,7 +197,7 @@ def test_the_operator_does_not_leave_jobs_behind(
 ) -> None:
     """When every trial has ended it waits for the jobs, and deletes those that go on."""
     looks = iter([time.sleep] * 100)  # not for ever
-    monkeypatch.setattr(time, "sleep", lambda seconds: next(looks)(seconds))
+    monkeypatch.setattr(time, "sleep", lambda seconds: next(looks)(seconds))  # noqa: PLW0108 - one for each call
     hpo = create(operator="jobs", num_trials=2)
     its = operator(hpo, cluster, stop_after=0.3)
     ends, hangs = launched(hpo, its), launched(hpo, its)

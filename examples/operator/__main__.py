@@ -26,6 +26,8 @@ OPERATOR = "job-operator"
 PAUSED = 3
 """Exit status when trials keep failing: whoever starts the operator again says with it that they are mended."""
 
+log = logging.getLogger(__name__)
+
 
 def arguments_of(path: Path) -> dict[str, Any]:
     """The arguments for `hpopt.create` in a file; each entry of its search_space has a type and a range."""
@@ -58,6 +60,7 @@ def operate(options: argparse.Namespace) -> int:
     cluster = cluster_of(options, template)
     save_path = options.save_path or f"hpo_{arguments['study']}"
     with hpopt.create(**arguments, save_path=save_path, operator=OPERATOR, resume=True) as hpo:
+        log.info("study %s, %d trials; Ctrl-C leaves its jobs running", hpo.study, hpo.spec.trials)
         operator = Operator(hpo, cluster, template, poll=options.poll, stop_after=options.stop_after)
         best = operator.run()
         hpo.print_results()
