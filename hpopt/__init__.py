@@ -26,6 +26,7 @@ from hpopt.trainer import finalize_trial, report, reportOOM, trial
 
 if TYPE_CHECKING:
     from hpopt.api import create, join
+    from hpopt.checkpoint import checkpoint_dir
     from hpopt.dataset import createHpoDataset
     from hpopt.hpo import HpOpt
     from hpopt.results import TrialRow
@@ -47,6 +48,7 @@ __all__ = [
     "TrialRow",
     "UnknownStudy",
     "VersionSkew",
+    "checkpoint_dir",
     "create",
     "createHpoDataset",
     "finalize_trial",
@@ -64,6 +66,7 @@ _LOADED_ON_USE = {
     "join": "hpopt.api",
     "HpOpt": "hpopt.hpo",
     "TrialRow": "hpopt.results",
+    "checkpoint_dir": "hpopt.checkpoint",
     "createHpoDataset": "hpopt.dataset",
 }
 """What a trainer that only reports need not load."""

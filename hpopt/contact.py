@@ -1,6 +1,7 @@
 """A process's contact with the coordinator about one attempt of a trial."""
 
 import logging
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from hpopt import distributed
 from hpopt.client import FAILED, RESEND, Client, Inquiry
 from hpopt.config import Identity
 from hpopt.core.messages import Finalize, OutOfMemory, Query, Release, Report, Start, Verdict
+from hpopt.core.trial import LONGEST_LOG
 from hpopt.errors import HpoptUnavailable
 from hpopt.heartbeat import Heart
 from hpopt.outage import DEADLINE, Patience, deadline, goes_on
@@ -17,6 +19,9 @@ from hpopt.status import Status
 
 UNSENT = 1024
 """So many reports are kept for later, if training goes on in an outage; of more, the newest."""
+
+LOG = "HPOPT_LOG"
+"""Environment variable: where the output of this training goes, "host:path"; it is named in the results."""
 
 log = logging.getLogger("hpopt")
 T = TypeVar("T")
@@ -172,7 +177,7 @@ class Contact:
             except _NobodySpeaksError:
                 self.speaks = True  # this is a task of its own
                 self.heart.add(self.alive_key)
-        start = Start(identity.uid, identity.trial, identity.attempt, self.life, self.restart)
+        start = Start(identity.uid, identity.trial, identity.attempt, self.life, self.restart, _own_log())
         return self._wait(start, self._accept_start)
 
     def _listen(self, step: int) -> Status:
@@ -235,6 +240,11 @@ class Contact:
             raise HpoptUnavailable(f"{self.client.shown}: {error} ({patience.limit})") from None
         finally:
             self._last, self._arrived = inquiry.last, inquiry.arrived
+
+
+def _own_log() -> str:
+    """Where the output of this process goes, as text that can travel whatever bytes the path is made of."""
+    return os.environ.get(LOG, "").encode(errors="replace").decode()[:LONGEST_LOG]
 
 
 class _NobodySpeaksError(Exception):

@@ -5,7 +5,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -60,6 +60,13 @@ class TrialRow:
     """The earliest attempt whose scores count: later than 1 after the params changed."""
     stopped_by: StoppedBy | None = None
     """The rule that stopped it, and why; None if no rule did."""
+    logs: dict[int, str] = field(default_factory=dict)
+    """Attempt -> where its output is, "host:path"; of the latest attempts that said so (workers and HPOPT_LOG do)."""
+
+    @property
+    def log(self) -> str:
+        """Where the output of the latest of these attempts is; "" if none has said so."""
+        return self.logs[max(self.logs)] if self.logs else ""
 
 
 def read_trials(client: Client, keys: StudyKeys, uid: str, spec: StudySpec) -> list[Trial]:
@@ -98,7 +105,7 @@ def row(trial: Trial) -> TrialRow:
     return TrialRow(
         trial.id, trial.attempt, trial.state.name.lower(), trial.params, trial.best_score, trial.seen_step,
         trial.bracket, trial.reason, trial.issued_at, trial.started_at, trial.ended_at, trial.first_attempt,
-        None if trial.stopped_by is None else StoppedBy(*trial.stopped_by),
+        None if trial.stopped_by is None else StoppedBy(*trial.stopped_by), dict(trial.logs),
     )  # fmt: skip
 
 
@@ -150,7 +157,8 @@ def write_files(folder: Path, trials: Sequence[Trial], spec: StudySpec, plan: Pl
 
 def _write_csv(out: TextIO, rows: Iterable[TrialRow], names: list[str]) -> None:
     plain = ["id", "attempt", "state", "score", "step", "bracket", "issued_at", "started_at", "ended_at", "reason"]
-    why = [field.name for field in fields(StoppedBy)]
+    plain.append("log")
+    why = [each.name for each in fields(StoppedBy)]
     writer = csv.writer(out)
     writer.writerow([*plain, *(f"stopped_by.{name}" for name in why), *(f"params.{name}" for name in names)])
     for each in rows:

@@ -151,7 +151,7 @@ messages = st.one_of(
         st.lists(st.tuples(wire_ints, wire_ints, wire_names), max_size=3).map(tuple),
     ),
     st.builds(Query, *attempts),
-    st.builds(Start, *attempts, wire_names, wire_ints),
+    st.builds(Start, *attempts, wire_names, wire_ints, texts),
     st.builds(Report, *attempts, wire_names, wire_ints, wire_scores),
     st.builds(OutOfMemory, *attempts),
     st.builds(Finalize, *attempts, st.booleans()),

@@ -196,6 +196,16 @@ def test_reports_after_the_end(reach: Callable[[Simulation, Sample], None]) -> N
     assert snapshot(sim.study) == before
 
 
+def test_the_log_is_that_of_the_process_that_trains() -> None:
+    """A second process of the attempt that is made to wait does not put its log in the place of the first one's."""
+    sim, to = begun()
+    for life in ("a", "b"):
+        sim.send(Start(sim.study.uid, to.trial, to.attempt, life, log=f"host:/{life}.log"))
+    trial = sim.study.trials.get(to.trial)
+    assert trial is not None
+    assert trial.logs == ((1, "host:/a.log"),)
+
+
 @pytest.mark.parametrize(("trial", "attempt"), [(5, 1), (-1, 1), (0, 2)])
 @pytest.mark.parametrize("kind", [Start, Report, OutOfMemory, Finalize, Release, Query], ids=lambda kind: kind.__name__)
 def test_unknown_trials_are_to_stop(kind: Any, trial: int, attempt: int) -> None:

@@ -63,7 +63,7 @@ GOLDEN = [
     (Create("u1", "s1", SPEC, resume=True, private=True), f"980100 a27531 a27331 {SPEC_HEX} c3c2c3"),
     (Ask("u1", "s1", 7, "now", ((3, 2, "a"),)), "970101 a27531 a27331 07 a36e6f77 91930302a161"),
     (Query("u1", 3, 2), "950102 a27531 0302"),
-    (Start("u1", 3, 2, "r1", 1), "970103 a27531 0302 a27231 01"),
+    (Start("u1", 3, 2, "r1", 1, "h:/l"), "980103 a27531 0302 a27231 01 a4683a2f6c"),
     (Report("u1", 3, 2, "r1", 5, 0.75), "980104 a27531 0302 a27231 05 cb3fe8000000000000"),
     (OutOfMemory("u1", 3, 2), "950105 a27531 0302"),
     (Finalize("u1", 3, 2, crashed=True), "960106 a27531 0302 c3"),
@@ -107,6 +107,7 @@ def test_round_trip(message: Any) -> None:
 def test_missing_fields_take_their_defaults() -> None:
     """A message of an earlier version, without the newest fields, can be read."""
     assert decode(packed(TAGS[Finalize], "u", 3, 2)) == Finalize("u", 3, 2, crashed=False)
+    assert decode(packed(TAGS[Start], "u", 3, 2, "r", 1)) == Start("u", 3, 2, "r", 1, log="")
 
 
 def test_extra_fields_are_ignored() -> None:

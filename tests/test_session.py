@@ -119,6 +119,22 @@ def test_results_are_mirrored_into_save_path(create: Create, tmp_path: Path) -> 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["curves.csv", "results.json", "trials.csv"]
 
 
+def test_results_name_the_log_of_every_attempt(create: Create, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """HPOPT_LOG says where a trainer's output goes; results.json has it by attempt, trials.csv that of the last one."""
+    hpo = create(num_trials=1)
+    for log in ("one:/1.log", "two:/2\udcff.log"):
+        monkeypatch.setenv("HPOPT_LOG", log)
+        config = hpo.get_next_sample() or {}
+        hpopt.trial(config).__enter__().release()
+    monkeypatch.delenv("HPOPT_LOG")
+    train(hpo.get_next_sample() or {})
+    hpo.close()
+    (trial,) = json.loads((tmp_path / "results.json").read_text())["trials"]
+    assert (trial["attempt"], trial["logs"]) == (3, {"1": "one:/1.log", "2": "two:/2?.log"})
+    with (tmp_path / "trials.csv").open(newline="") as file:
+        assert [line["log"] for line in csv.DictReader(file)] == ["two:/2?.log"]
+
+
 # --- the session
 
 

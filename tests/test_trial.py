@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from hpopt.core.curve import Point, pack, unpack
 from hpopt.core.incumbent import COMPARED, incumbent
-from hpopt.core.trial import ENDED, PENDING, REISSUABLE, TRANSITIONS, Trial, TrialState
+from hpopt.core.trial import ENDED, LOGS, LONGEST_LOG, PENDING, REISSUABLE, TRANSITIONS, Trial, TrialState
 from hpopt.core.trials import Trials, replay
 from tests.simulation import Simulation
 
@@ -48,11 +48,12 @@ RECORD = Trial(
     refused=("x",), challenger=("c", 2, 1.5), stop_step=9, reason="why", issued_at=1.0, started_at=2.0, ended_at=3.0,
     crashes=1, losses=2, releases=3, ooms=4, first_attempt=2, best_score=0.25, best_step=6, last_step=7, seen_step=8,
     invalid=1, stopped_by=("asha", 9, 0.25, None), first_step=5, first_at=2.5,
+    logs=((1, "h:/l"),),
 )  # fmt: skip
 RECORD_HEX = (
-    "dc001e 03 81a26c72cb3fe0000000000000 02 02 01 a173 04 a162 01 05 91a178 93a16302cb3ff8000000000000 09 a3776879"
+    "dc001f 03 81a26c72cb3fe0000000000000 02 02 01 a173 04 a162 01 05 91a178 93a16302cb3ff8000000000000 09 a3776879"
     "cb3ff0000000000000 cb4000000000000000 cb4008000000000000 01020304 02 cb3fd0000000000000 06 07 08 01"
-    "94 a461736861 09 cb3fd0000000000000 c0 05 cb4004000000000000"
+    "94 a461736861 09 cb3fd0000000000000 c0 05 cb4004000000000000 919201a4683a2f6c"
 )
 
 
@@ -69,6 +70,19 @@ def test_stored_by_another_release() -> None:
     assert Trial.from_wire([*RECORD.to_wire(), "more"]) == RECORD
     early = Trial.from_wire(RECORD.to_wire()[:4])
     assert (early.id, early.params, early.attempt, early.state, early.life) == (3, {"lr": 0.5}, 2, S.RUNNING, "")
+
+
+def test_logs_are_kept_by_attempt() -> None:
+    """The latest word of an attempt counts, the latest attempts are kept, and a long text is cut."""
+    trial = Trial(0, {})
+    assert not trial.keep_log("")
+    assert [trial.keep_log(log) for log in ("a:/1", "a:/1", "b:/1")] == [True, False, True]
+    trial.attempt = 2
+    assert trial.keep_log("x" * 2 * LONGEST_LOG)
+    assert trial.logs == ((1, "b:/1"), (2, "x" * LONGEST_LOG))
+    for trial.attempt in range(3, 3 + LOGS):
+        trial.keep_log("c:/1")
+    assert [attempt for attempt, _ in trial.logs] == list(range(3, 3 + LOGS))
 
 
 scores = st.none() | st.floats(allow_nan=False, allow_infinity=False)

@@ -51,6 +51,8 @@ class Attempts:
         trial = self._current(event, turn)
         if trial is not None:
             self.lives.claim(trial, event.life, event.restart, turn)
+            if trial.life == event.life and trial.keep_log(event.log):
+                turn.add(TrialChanged(trial))
             self.verdict(trial, turn)
 
     def report(self, event: Report, turn: Turn) -> None:

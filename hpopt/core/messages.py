@@ -76,13 +76,17 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """A process begins to train an attempt. `restart` is its launcher's restart count, -1 when it has none."""
+    """A process begins to train an attempt. `restart` is its launcher's restart count, -1 when it has none.
+
+    `log` says where its output goes, "host:path", as far as that is known.
+    """
 
     uid: str
     trial: int
     attempt: int
     life: str
     restart: int = -1
+    log: str = ""
 
 
 @dataclass(frozen=True, slots=True)

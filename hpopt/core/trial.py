@@ -42,6 +42,11 @@ TRANSITIONS: dict[TrialState, frozenset[TrialState]] = {
 }
 """Every move a trial can make. Anything else is a bug and raises."""
 
+LOGS = 8
+"""So many attempts of a trial are remembered with the place of their output."""
+LONGEST_LOG = 512
+"""Characters of such a place; a longer one is cut."""
+
 
 @dataclass(slots=True)
 class Trial:
@@ -93,6 +98,8 @@ class Trial:
     first_step: int = 0
     """The first step that this attempt reported, and when: its time per epoch counts from there. 0 before that."""
     first_at: float = 0.0
+    logs: tuple[tuple[int, str], ...] = ()
+    """(attempt, where its output is) of the latest attempts that said so."""
 
     def move(self, state: TrialState, reason: str = "") -> None:
         """Change the state; raises RuntimeError on a move that is not in TRANSITIONS."""
@@ -108,6 +115,15 @@ class Trial:
         self.invalid = self.invalid + 1 if score is None else 0
         if score is not None and (self.best_score is None or sign * score > sign * self.best_score):
             self.best_score, self.best_step = score, step
+
+    def keep_log(self, log: str) -> bool:
+        """Remember where the output of this attempt is; True if that is news."""
+        entry = (self.attempt, log[:LONGEST_LOG])
+        if not log or entry in self.logs:
+            return False
+        others = (each for each in self.logs if each[0] != self.attempt)
+        self.logs = (*others, entry)[-LOGS:]
+        return True
 
     def reissue(self) -> None:
         """Begin the next attempt: nobody speaks for it yet, and its steps count from 1 again."""
@@ -134,6 +150,7 @@ class Trial:
         if values.get("challenger") is not None:
             life, restart, since = values["challenger"]
             values["challenger"] = (life, restart, since)
+        values["logs"] = tuple((attempt, log) for attempt, log in values.get("logs", ()))
         if values.get("stopped_by") is not None:
             values["stopped_by"] = tuple(values["stopped_by"])
         return cls(**values)

@@ -119,7 +119,8 @@ def _spec(wire: dict[str, Any]) -> StudySpec:
 def _row(values: dict[str, Any]) -> TrialRow:
     known = {field.name: values[field.name] for field in fields(TrialRow) if field.name in values}
     stop = values.get("stopped_by")
-    return TrialRow(**{**known, "stopped_by": None if stop is None else StoppedBy(**stop)})
+    logs = {int(attempt): log for attempt, log in values.get("logs", {}).items()}  # JSON has no other keys than text
+    return TrialRow(**{**known, "stopped_by": None if stop is None else StoppedBy(**stop), "logs": logs})
 
 
 def trial_of(row: TrialRow) -> Trial:
