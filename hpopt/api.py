@@ -33,7 +33,7 @@ from hpopt.session import session_name
 NAMESPACE = "HPOPT_NAMESPACE"
 """Environment variable: the namespace on a shared server, "default" without it."""
 RUNNER = "HPOPT_RUNNER"
-"""Set in the processes of a local runner, which import the script that started them."""
+"""Set in the processes of a local runner: "1" where it imports the script that started them, "command" in commands."""
 CREATE_DEADLINE = 30.0
 """Seconds within which a study is created, or an error says why not."""
 UNREACHABLE_AFTER = 10.0
@@ -262,6 +262,11 @@ def _check_caller() -> None:
     if os.environ.get(RUNNER) == "1":
         raise RuntimeError(
             'hpopt.create() was called while a runner imports this script: put it under if __name__ == "__main__":'
+        )
+    if os.environ.get(RUNNER) == "command":
+        raise RuntimeError(
+            "hpopt.create() was called by a command that hpopt-worker runs for a trial: such a command trains one "
+            'config, json.loads(os.environ["HPOPT_CONFIG"]), and calls hpopt.report'
         )
     distributed.refuse_create()
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from hpopt import TrialRow
-from workers.progress import Estimate, News, PlainScreen, Snapshot, duration, make_screen, show
+from workers.progress import News, PlainScreen, make_screen, show
+from workers.snapshot import Estimate, Snapshot, duration
 from workers.table import clean, trials_table
 
 SPEC = SimpleNamespace(metric="loss", iterations=4, trials=3, search_space={"lr": None, "optimizer": None})

@@ -287,15 +287,33 @@ def test_each_job_has_one_accelerator() -> None:
 @pytest.mark.parametrize(("listed", "found"), [("", []), ("-1", []), ("NoDevFiles", []), ("0,1", ["0", "1"])])
 def test_listed_accelerators(listed: str, found: list[str], tmp_path: Path) -> None:
     """CUDA_VISIBLE_DEVICES says which there are; it may say none."""
-    (tmp_path / "nvidia0").touch()
-    assert accelerators({"CUDA_VISIBLE_DEVICES": listed}, tmp_path) == found
+    add_files(tmp_path, "dev/nvidia0")
+    assert accelerators({"CUDA_VISIBLE_DEVICES": listed}, tmp_path).get("CUDA_VISIBLE_DEVICES", []) == found
 
 
 def test_unlisted_accelerators_are_counted(tmp_path: Path) -> None:
     """Device files are numbered by the machine, devices by CUDA: only how many there are is the same."""
-    for name in ("nvidia3", "nvidia7", "nvidiactl", "nvidia-uvm"):
-        (tmp_path / name).touch()
-    assert accelerators({}, tmp_path) == ["0", "1"]
+    add_files(tmp_path, "dev/nvidia3", "dev/nvidia7", "dev/nvidiactl", "dev/nvidia-uvm")
+    assert accelerators({}, tmp_path) == {"CUDA_VISIBLE_DEVICES": ["0", "1"]}
+
+
+def test_accelerators_of_other_makers(tmp_path: Path) -> None:
+    """AMD's are counted, processors among their driver's nodes aside, or listed by ROCm; Intel's have to be listed."""
+    nodes = {"0": "0", "1": "51203", "2": "18437"}
+    for node, number in nodes.items():
+        add_files(tmp_path, f"sys/class/kfd/kfd/topology/nodes/{node}/gpu_id", text=f"{number}\n")
+    assert accelerators({}, tmp_path) == {"HIP_VISIBLE_DEVICES": ["0", "1"]}
+    assert accelerators({"ROCR_VISIBLE_DEVICES": "4,5"}, tmp_path) == {"ROCR_VISIBLE_DEVICES": ["4", "5"]}
+    both = {"ROCR_VISIBLE_DEVICES": "4,5", "HIP_VISIBLE_DEVICES": "1"}
+    assert accelerators(both, tmp_path) == {"HIP_VISIBLE_DEVICES": ["1"]}
+    assert accelerators({"ZE_AFFINITY_MASK": "0.0,0.1"}, tmp_path / "no")["ZE_AFFINITY_MASK"] == ["0.0", "0.1"]
+
+
+def add_files(root: Path, *names: str, text: str = "") -> None:
+    """Files of a machine with accelerators."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
 
 
 def _raised(error: Exception, cause: Exception | None = None) -> Exception:

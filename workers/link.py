@@ -1,6 +1,7 @@
 """The two pipes between the launcher and a runner: one JSON object per line.
 
-    to the runner      {"sys_path", "argv"} once, then {"config", "log"} for each trial; the end of the pipe: end
+    to the runner      {"sys_path", "argv", "grace", "command"} once, then {"config", "log"} for each trial;
+                       the end of the pipe: end
     from the runner    {"ready": true} or {"broken": traceback}, then {"how", "detail"} for each trial
 
 How a training ended is one of the words below.
@@ -21,7 +22,7 @@ DIED = "died"
 """It took its process along: what the launcher finds out for itself."""
 
 GRACE = 10.0
-"""Seconds that a runner has to give its trial back when it is to end, before it is killed."""
+"""Seconds that a runner has to give its trial back when it is to end, before it is killed; unless the user says so."""
 
 
 class Link:
@@ -35,6 +36,7 @@ class Link:
         self._orders: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._busy = self._closed = False
         self._launcher = os.getppid()
+        self.grace = GRACE
         threading.Thread(target=self._listen, name="hpopt-runner", daemon=True).start()
 
     def receive(self) -> dict[str, Any] | None:
@@ -58,7 +60,7 @@ class Link:
         self._orders.put(None)
         if self._busy:
             os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(GRACE)
+        time.sleep(self.grace)
         end_group()
         os._exit(1)
 

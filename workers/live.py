@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hpopt import TrialRow
-from workers.progress import ENDED, Snapshot, duration
+from workers.snapshot import ENDED, Snapshot, duration
 from workers.table import Spec, clean, number, params_text
 
 _MARGIN = 8

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from workers.link import DIED, write_line
+from workers.link import DIED, GRACE, write_line
 from workers.target import Train
 
 _LOOK = 0.1
@@ -33,10 +33,13 @@ class RunnerError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What runners run: `train`, or if that is None the function named `target`."""
+    """What runners run: `command` if there is one, else `train`, or if that is None the function named `target`."""
 
-    target: str
+    target: str = ""
     train: Train | None = None
+    command: tuple[str, ...] = ()
+    grace: float = GRACE
+    """Seconds that a runner has to end in good order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,8 @@ class Runner:
             os.close(inbox)
             os.close(outbox)
         if launch.train is None:
-            self._send({"sys_path": sys.path, "argv": sys.argv})
+            setup = {"argv": sys.argv, "grace": launch.grace, "command": launch.command}
+            self._send({"sys_path": sys.path, **setup})
 
     @property
     def pid(self) -> int:
@@ -239,4 +243,4 @@ def _fork(launch: Launch, environment: Mapping[str, str], pipes: tuple[int, int]
         os.dup2(source, target)
     os.environ.clear()
     os.environ.update(environment)
-    return run_forked(train, *pipes)
+    return run_forked(train, *pipes, launch.grace)

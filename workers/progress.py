@@ -5,56 +5,26 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, Self, TextIO
 
 import hpopt
 from hpopt import TrialRow
+from workers.snapshot import ENDED, Estimate, Snapshot, look
 from workers.table import Spec, clean, number, params_text, trials_table
 
 _EVERY = 0.5
-"""Seconds between two looks at the study."""
+"""Seconds between two looks at the study, ..."""
+_EVERY_LIVE, _EVERY_PLAIN = 2.0, 10.0
+"""... and of a worker that is one of many: in a terminal, and where lines are printed."""
 _SHARE_OF_TIME = 0.05
 """So much of the time at most is spent on looking, however large the study is."""
 _NEWS_EVERY = 1.0
 """Seconds between two plain lines that are about running trials."""
-ENDED = ("completed", "stopped", "failed")
-"""States in which a trial stays."""
 
 log = logging.getLogger("hpopt")
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """What is to be seen of a study at one moment."""
-
-    rows: list[TrialRow]
-    best: TrialRow | None
-    share: float
-    """How much of the study is done, from 0 to 1."""
-    left: float | None = None
-    """Seconds that the rest will take, if it goes on like this; None as long as nothing is known."""
-
-    def count(self, *states: str) -> int:
-        """How many trials are in these states."""
-        return sum(row.state in states for row in self.rows)
-
-
-@dataclass(slots=True)
-class Estimate:
-    """Time left, from what was done since the first look: a resumed study has done some of it before."""
-
-    started: float | None = None
-    before: float = 0.0
-
-    def left(self, share: float, now: float) -> float | None:
-        """Seconds left when `share` of the study is done at the time `now`."""
-        if self.started is None:
-            self.started, self.before = now, share
-        done = share - self.before
-        return (1 - share) * (now - self.started) / done if done > 0 else None
 
 
 class Screen(Protocol):
@@ -70,23 +40,63 @@ class Screen(Protocol):
         """Nothing more will be shown."""
 
 
+class Voice:
+    """Speaks to whoever watches; called with a text it says that, for good."""
+
+    def __init__(self, say: Callable[[str], None], mention: Callable[[str], None] | None = None) -> None:
+        """`mention` is for what is only of passing interest; without it, nobody hears of that."""
+        self._say = say
+        self._mention = mention
+        self.trained: Collection[int] = ()
+        """The trials that this process has begun; a crew puts its own set here."""
+
+    def __call__(self, text: str) -> None:
+        """Say it, for good."""
+        self._say(text)
+
+    def mention(self, text: str) -> None:
+        """Say what a log may hold, but what a live table shows anyway."""
+        if self._mention is not None:
+            self._mention(text)
+
+
 @contextlib.contextmanager
-def show(hpo: hpopt.HpOpt, progress: bool = True, out: TextIO | None = None) -> Iterator[Callable[[str], None]]:
+def show(
+    hpo: hpopt.HpOpt, progress: bool = True, out: TextIO | None = None, *, joined: bool = False
+) -> Iterator[Voice]:
     """Show how the study goes while the block runs, and the table of its trials after it.
 
-    Yields a function that shows a message. Without `progress`, messages go to the log and nothing else is shown.
+    Yields what shows a message. Without `progress`, messages go to the log and nothing else is shown. A worker that has
+    `joined` a study is one of many: it looks less often, and its lines and its table are about its own trials.
     """
     if not progress:
-        yield lambda text: log.warning("hpopt: %s", text)
+        yield Voice(lambda text: log.warning("hpopt: %s", text))
         return
     out = sys.stdout if out is None else out
-    watch = Watch(hpo, make_screen(hpo.spec, out))
+    screen = make_screen(hpo.spec, out)
+    plain = isinstance(screen, PlainScreen)
+    voice = Voice(screen.say, screen.say if joined and plain else None)
+    if joined and isinstance(screen, PlainScreen):
+        screen.only(lambda trial: trial in voice.trained)
+    watch = Watch(hpo, screen, (_EVERY_PLAIN if plain else _EVERY_LIVE) if joined else _EVERY)
     try:
         with watch:
-            yield watch.screen.say
+            yield voice
     finally:  # also when the study is interrupted: how far it was is what one wants to know then
         if watch.snapshot is not None:
-            print(trials_table(watch.snapshot.rows, hpo.spec, watch.snapshot.best), file=out, flush=True)
+            lines = _farewell(watch.snapshot, hpo.spec, voice.trained if joined else None)
+            print(lines, file=out, flush=True)
+
+
+def _farewell(snapshot: Snapshot, spec: Spec, trained: Collection[int] | None) -> str:
+    """The table of all trials; of a worker's own if it is one of many, and how the study stands."""
+    if trained is None:
+        return trials_table(snapshot.rows, spec, snapshot.best)
+    own = [row for row in snapshot.rows if row.id in trained]
+    ended = f"{snapshot.count(*ENDED)} of {spec.trials} trials of the study have ended, {len(own)} were trained here"
+    best = snapshot.best
+    leader = "" if best is None else f"; best: {clean(spec.metric)} {number(best.score)} (trial {best.id})"
+    return "\n".join([*([trials_table(own, spec, best)] if own else []), f"{ended}{leader}"])
 
 
 def make_screen(spec: Spec, out: TextIO) -> Screen:
@@ -102,11 +112,12 @@ def make_screen(spec: Spec, out: TextIO) -> Screen:
 class Watch:
     """A daemon thread that looks at the study and shows what it saw, for as long as the `with` block runs."""
 
-    def __init__(self, hpo: hpopt.HpOpt, screen: Screen) -> None:
-        """Begins to look when the block is entered."""
+    def __init__(self, hpo: hpopt.HpOpt, screen: Screen, every: float = _EVERY) -> None:
+        """Begins to look when the block is entered, and again at least `every` so many seconds."""
         self.screen = screen
         self.snapshot: Snapshot | None = None
         self._hpo = hpo
+        self._every = every
         self._estimate = Estimate()
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="hpopt-progress", daemon=True)
@@ -125,7 +136,7 @@ class Watch:
     def _run(self) -> None:
         pause = 0.0
         while not self._ending.wait(pause):
-            pause = max(_EVERY, self._look() / _SHARE_OF_TIME)
+            pause = max(self._every, self._look() / _SHARE_OF_TIME)
         self._look()
 
     def _look(self) -> float:
@@ -139,25 +150,20 @@ class Watch:
         return time.monotonic() - started
 
 
-def look(hpo: hpopt.HpOpt, estimate: Estimate, now: float) -> Snapshot:
-    """The study at the time `now` of a monotonic clock."""
-    rows, share, params = hpo.trials(), hpo.get_progress(), hpo.get_best_config()
-    best = next((row for row in rows if row.score is not None and row.params == params), None)
-    return Snapshot(rows, best, share, estimate.left(share, now))
-
-
 @dataclass(slots=True)
 class News:
     """What is worth a line: the end of a trial, and a new best score, though not every one of a running trial."""
 
     spec: Spec
+    mine: Callable[[int], bool] = lambda _trial: True
+    """Whose ends are news."""
     _ended: set[int] = field(default_factory=set)
     _best: tuple[int, float | None] | None = None
     _said_at: float = -_NEWS_EVERY
 
     def lines(self, snapshot: Snapshot, now: float) -> list[str]:
         """The lines for what has changed since the last call."""
-        rows = [row for row in snapshot.rows if row.state in ENDED and row.id not in self._ended]
+        rows = [row for row in snapshot.rows if row.state in ENDED and row.id not in self._ended and self.mine(row.id)]
         self._ended.update(row.id for row in rows)
         best = snapshot.best
         new_best = best is not None and self._best != (best.id, best.score)
@@ -184,6 +190,10 @@ class PlainScreen:
         self._news = News(spec)
         self._out = out
 
+    def only(self, mine: Callable[[int], bool]) -> None:
+        """Say only the ends of those trials for which `mine` is true."""
+        self._news.mine = mine
+
     def show(self, snapshot: Snapshot) -> None:
         """Print what is new."""
         for line in self._news.lines(snapshot, time.monotonic()):
@@ -196,13 +206,3 @@ class PlainScreen:
 
     def close(self) -> None:
         """There is nothing to undo."""
-
-
-def duration(seconds: float | None) -> str:
-    """About how long: `40 s`, `12 min`, `3 h 5 min`."""
-    if seconds is None:
-        return "unknown"
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"

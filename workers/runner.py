@@ -2,6 +2,7 @@
 
     python -P -m workers.runner --target FILE.py:FUNCTION --pipes IN OUT
 
+With an empty target it runs the command that comes through the pipe, for one trial.
 workers/link.py says what goes through the pipes.
 """
 
@@ -12,6 +13,7 @@ import faulthandler
 import gc
 import os
 import signal
+import socket
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -19,6 +21,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import hpopt
+from workers.command import Command, CommandFailed
+from workers.environment import LOG
 from workers.link import CRASHED, FINISHED, OUT_OF_MEMORY, RELEASED, Link
 from workers.memory import is_out_of_memory
 from workers.target import Train, load
@@ -45,11 +49,12 @@ class Crash(Exception):
     """The training ended by something that is no Exception, sys.exit(1) for one."""
 
 
-def serve(find: Callable[[], Train], link: Link) -> int:
+def serve(find: Callable[[], Train], link: Link, *, once: bool = False) -> int:
     """Train the trials that arrive until the pipe ends, or until one did not end in good order.
 
     After that this process is not to be trusted with another one: a CUDA context that met an error stays broken, and
-    memory that ran out is seldom free again.
+    memory that ran out is seldom free again. `once`: it ends after one trial in any case, and with it all that was
+    started for that trial.
     """
     interrupts = Interrupts()
     try:
@@ -62,7 +67,7 @@ def serve(find: Callable[[], Train], link: Link) -> int:
         while (order := link.receive()) is not None:
             how, detail = train_one(train, order["config"], order["log"], interrupts)
             link.send({"how": how, "detail": detail})
-            if how != FINISHED:
+            if once or how != FINISHED:
                 return 0
     except KeyboardInterrupt:
         return 0  # whatever there was to give back has been given back
@@ -71,6 +76,7 @@ def serve(find: Callable[[], Train], link: Link) -> int:
 
 def train_one(train: Train, config: dict[str, Any], log: str, interrupts: Interrupts) -> tuple[str, str]:
     """Train one trial, with its output in `log`, and tell the study how it ended. Returns how, and the error."""
+    os.environ[LOG] = f"{socket.gethostname()}:{log}"  # named in the results, by the first contact
     with output_to(log):
         try:
             with hpopt.trial(config):
@@ -140,7 +146,10 @@ def _restore(saved: int, fd: int) -> None:
 
 
 def _print(error: BaseException) -> None:
-    """The traceback, from where the training begins."""
+    """The traceback, from where the training begins; a command has said for itself what went wrong."""
+    if isinstance(error, CommandFailed):
+        print(f"hpopt-worker: {error}", file=sys.stderr)  # noqa: T201 - this is the trial's log
+        return
     at = error.__traceback__
     while at is not None and at.tb_frame.f_globals.get("__package__") == __package__:
         at = at.tb_next
@@ -148,10 +157,10 @@ def _print(error: BaseException) -> None:
 
 
 def _summary(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"[:_DETAIL]
+    return (str(error) if isinstance(error, CommandFailed) else f"{type(error).__name__}: {error}")[:_DETAIL]
 
 
-def run_forked(train: Train, inbox: int, outbox: int) -> NoReturn:
+def run_forked(train: Train, inbox: int, outbox: int, grace: float) -> NoReturn:
     """Be a runner in a process that was just forked, with its descriptors and environment in place; never returns."""
     code = 1
     try:
@@ -162,6 +171,7 @@ def run_forked(train: Train, inbox: int, outbox: int) -> NoReturn:
         if torch is not None:
             torch.set_num_threads(1)  # the threads of its pool stayed in the parent: waiting for them would be for ever
         link = Link(inbox, outbox)
+        link.grace = grace
         code = serve(lambda: train, link)
         link.leave()
     except BaseException:  # noqa: BLE001 - nothing may escape into the parent's code
@@ -187,6 +197,9 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     sys.path[:] = setup["sys_path"]
     sys.argv[:] = setup["argv"]
+    link.grace = setup["grace"]
+    if setup["command"]:
+        return serve(lambda: Command(setup["command"]).train, link, once=True)
     return serve(lambda: load(arguments.target), link)
 
 
