@@ -82,6 +82,8 @@ class Session:
         except BaseException:
             self.repeat(mode, n)
             raise
+        if isinstance(answer, Refusal):  # that is an answer too: the next request has a number of its own
+            raise _error(answer, self._keys.path)
         if isinstance(answer, Sample):
             self._handed.append((answer.trial, answer.attempt))
         return answer
@@ -91,7 +93,7 @@ class Session:
         with self._lock:
             self._unanswered[mode][:0] = numbers
 
-    def _answer(self, ask: Ask, timeout: float | None, *, again: bool) -> Sample | Nothing:
+    def _answer(self, ask: Ask, timeout: float | None, *, again: bool) -> Sample | Nothing | Refusal:
         patience = Patience(timeout, deadline(), DEADLINE, self._say_why)
         last = "0" if again else self._last
         inquiry = Inquiry(self._keys.inbox, ask, self._keys.replies(self.name), last, study=self._keys.path)
@@ -102,8 +104,6 @@ class Session:
             why = error if patience.out else self._waits_for()
             raise TimeoutError(f"timeout={timeout:g} s: {why}") from None
         self._last = inquiry.last
-        if isinstance(answer, Refusal):
-            raise _error(answer, self._keys.path)
         return answer
 
     def _say_why(self) -> None:

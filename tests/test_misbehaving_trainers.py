@@ -106,6 +106,16 @@ def test_three_silent_trials_in_a_row_pause_the_study(create: Create) -> None:
         assert sorted(states(again)) == ["completed"] * 5 + ["failed"] * 3
 
 
+def test_a_session_that_met_the_pause_goes_on_when_another_one_resumes(create: Create) -> None:
+    """A refusal answers one request: the next one hears how the study stands by then."""
+    hpo = create(num_trials=4)
+    with pytest.raises(hpopt.StudyPaused):
+        loop(hpo, lambda config: hpopt.finalize_trial(config, crashed=True))
+    with create(num_trials=4, resume=True):
+        loop(hpo, train)
+    assert sorted(states(hpo)) == ["completed"] + ["failed"] * 3
+
+
 def test_a_loop_that_never_trains_is_paused(create: Create) -> None:
     """If no trial ever starts, launch_timeout ends the wait, and the reason says so."""
     hpo = create(launch_timeout=0.4, num_init_trials=1)
