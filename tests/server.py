@@ -35,8 +35,14 @@ SETTINGS = {
 class Program:
     """A child process whose output can be waited for."""
 
-    def __init__(self, command: list[str], stdin: str = "", environment: Mapping[str, str] | None = None) -> None:
-        """Starts it; `environment` is added to ours."""
+    def __init__(
+        self,
+        command: list[str],
+        stdin: str = "",
+        environment: Mapping[str, str] | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        """Starts it in `folder`; `environment` is added to ours."""
         self.lines: list[str] = []
         self._news = threading.Condition()
         self._ended = False
@@ -47,6 +53,7 @@ class Program:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
+            cwd=folder,
             env={**os.environ, **(environment or {})},
         )
         self._reader = threading.Thread(target=self._read, daemon=True)

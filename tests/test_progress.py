@@ -154,6 +154,31 @@ def test_show_shows_the_table_after_an_interruption() -> None:
     assert out.getvalue().splitlines()[-1].split()[:2] == ["0*", "completed"]
 
 
+def test_a_worker_that_joined_speaks_of_its_own_trials() -> None:
+    """One worker of many says what it begins and how that ends, and at the end how the whole study stands."""
+    out, other = io.StringIO(), replace(DONE, id=1, score=0.75)
+    with show(Study(DONE, other), out=out, joined=True) as voice:  # type: ignore[arg-type]
+        voice.trained = {1}
+        voice.mention("trial 1 (attempt 1) begins: lr=0.1")
+    lines = out.getvalue().splitlines()
+    assert "trial 1 (attempt 1) begins: lr=0.1" in lines
+    assert [line for line in lines if "completed after" in line] == [
+        "trial 1 completed after 4 of 4 steps, loss 0.75: all iterations done [2/3 ended]"
+    ]
+    assert lines[-2].split()[:2] == ["1", "completed"]
+    assert lines[-1] == "2 of 3 trials of the study have ended; trained here: 1; best: loss 0.25 (trial 0)"
+
+
+def test_what_a_live_table_shows_is_not_mentioned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a terminal the beginning of a trial is no line, and neither is it in a study of one's own."""
+    pytest.importorskip("rich")
+    monkeypatch.setenv("TERM", "xterm")
+    for out, joined in ((Terminal(), True), (io.StringIO(), False)):
+        with show(Study(DONE), out=out, joined=joined) as voice:  # type: ignore[arg-type]
+            voice.mention("begins")
+        assert "begins" not in out.getvalue()
+
+
 def test_show_survives_an_outage() -> None:
     """A server that does not answer ends neither the display nor the study."""
     study, out = Study(DONE), io.StringIO()

@@ -9,6 +9,7 @@ hyper-parameter lr; the environment has HPOPT_CONFIG, HPOPT_CONFIG_FILE and HPOP
 
 import argparse
 import logging
+import math
 import os
 import socket
 import sys
@@ -35,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _arguments(words[:at], command=at is not None)
     logging.basicConfig(format="%(message)s")
     try:
+        _check(arguments)
         command = None if at is None else Command(words[at + 1 :])
         launch = _launch(arguments, command)
         with _joined(arguments) as hpo:
@@ -61,6 +63,16 @@ def _arguments(words: list[str], *, command: bool) -> argparse.Namespace:
     if not command and arguments.train is None:
         parser.error("say what trains: file.py:function, or a command after --")
     return arguments
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Raise ValueError for an option that is not what it may be."""
+    if not (arguments.url or os.environ.get("HPOPT_URL")):
+        raise ValueError("where is the server? Pass --url redis://host:port, or set HPOPT_URL")
+    for name in ("wait", "longest_pause"):
+        seconds = getattr(arguments, name)
+        if not 0 <= seconds < math.inf:
+            raise ValueError(f"--{name.replace('_', '-')} {seconds:g}: pass a number of seconds, 0 or more")
 
 
 def _parser() -> argparse.ArgumentParser:

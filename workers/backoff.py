@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 _FIRST = 1.0
-"""Seconds between the beginnings of two trainings, when the first of them has crashed; twice as many every time."""
+"""Seconds of the first pause; each one is twice as long as the one before."""
 
 
 @dataclass(slots=True)
@@ -12,12 +12,9 @@ class Backoff:
 
     longest: float
     crashes: int = 0
-    """How many trainings in a row have crashed."""
+    """How many trainings in a row have crashed soon."""
 
     def after(self, lasted: float, *, crashed: bool) -> float:
         """Seconds to pause after a training that lasted so many seconds: one that took its time needs no pause."""
-        self.crashes = self.crashes + 1 if crashed else 0
-        if not crashed:
-            return 0.0
-        apart = min(self.longest, _FIRST * 2.0 ** min(self.crashes - 1, 30))
-        return max(0.0, apart - lasted)
+        self.crashes = self.crashes + 1 if crashed and lasted <= self.longest else 0
+        return min(self.longest, _FIRST * 2.0 ** min(self.crashes - 1, 30)) if self.crashes else 0.0

@@ -18,9 +18,9 @@ from workers.table import params_text
 
 _ASK = 5.0
 """Seconds after which a thread that waits for a sample looks whether it is still wanted."""
-_LOOK_WHETHER_RESUMED = 15.0
+_LOOK_WHETHER_RESUMED = 5.0
 """Seconds between two requests for a sample of a paused study."""
-_AFTER_KILL = 2.0
+_AFTER_KILL = 5.0
 """Seconds to give the trials of killed processes back."""
 
 
@@ -85,11 +85,12 @@ class Crew:
                     runner = self._renewed(runner, slot)
                 began = time.monotonic()
                 how = self._train(runner, config, slot).how
+                lasted = time.monotonic() - began
                 if self._stopping.is_set():
                     break
                 if self._launch.command or how != FINISHED:
                     runner = self._renewed(runner, slot)
-                self._pause(backoff, time.monotonic() - began, crashed=how in (CRASHED, DIED))
+                self._pause(backoff, lasted, crashed=how in (CRASHED, DIED))
         except BaseException as error:  # noqa: BLE001 - raised again by work()
             self._fail(error)
         finally:
@@ -209,13 +210,14 @@ class Crew:
 
     def _end(self, threads: list[threading.Thread]) -> None:
         """Have the running trials given back, then end what is left; another Ctrl-C ends it at once."""
-        with self._changing:
-            self._stopping.set()
-            busy = [threads[slot] for slot in self._busy]
-        if busy:
-            grace = f"{self._launch.grace:g} s"
-            self._say(f"interrupted: {len(busy)} under way, to be given back within {grace}; again to end at once")
+        busy: list[threading.Thread] = []
         try:
+            with self._changing:
+                self._stopping.set()
+                busy += [threads[slot] for slot in self._busy]
+            if busy:
+                grace = f"{self._launch.grace:g} s"
+                self._say(f"interrupted: {len(busy)} under way, to be given back within {grace}; again to end at once")
             self._each(Runner.interrupt)
             _join(busy, self._launch.grace)
         finally:

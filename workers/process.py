@@ -119,7 +119,7 @@ class Runner:
                 self._kill_group()
 
     def close(self) -> None:
-        """Let it end, and wait until it has."""
+        """Let it end, and wait until it has. Its own log goes if there is nothing in it."""
         if self._orders in _launcher_fds:
             _launcher_fds.discard(self._orders)
             os.close(self._orders)
@@ -129,6 +129,9 @@ class Runner:
         if self._answers in _launcher_fds:
             _launcher_fds.discard(self._answers)
             os.close(self._answers)
+        with contextlib.suppress(OSError):
+            if self._output.stat().st_size == 0:
+                self._output.unlink()
 
     # --- the pipes
 

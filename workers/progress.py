@@ -93,7 +93,7 @@ def _farewell(snapshot: Snapshot, spec: Spec, trained: Collection[int] | None) -
     if trained is None:
         return trials_table(snapshot.rows, spec, snapshot.best)
     own = [row for row in snapshot.rows if row.id in trained]
-    ended = f"{snapshot.count(*ENDED)} of {spec.trials} trials of the study have ended, {len(own)} were trained here"
+    ended = f"{snapshot.count(*ENDED)} of {spec.trials} trials of the study have ended; trained here: {len(own)}"
     best = snapshot.best
     leader = "" if best is None else f"; best: {clean(spec.metric)} {number(best.score)} (trial {best.id})"
     return "\n".join([*([trials_table(own, spec, best)] if own else []), f"{ended}{leader}"])
