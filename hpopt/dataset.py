@@ -1,6 +1,6 @@
 """createHpoDataset: the part of a training set that the trials of a study train with."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sized
 from typing import TYPE_CHECKING, Any
 
 from hpopt.errors import MissingExtra
@@ -10,34 +10,58 @@ if TYPE_CHECKING:
 
 
 def createHpoDataset(
-    dataset: Any = None, config: Mapping[str, Any] | None = None, *, fullset: Any = None
+    dataset: Any = None,
+    config: Mapping[str, Any] | None = None,
+    *,
+    fullset: Any = None,
+    resize: Callable[[Any, tuple[int, int]], Any] | None = None,
+    stratify: Any = None,
 ) -> "HpoDataset":
     """A stand-in for `dataset` (or `fullset`, the same under another name) with config's subset and image size.
 
-    The subset holds `config["subset_ratio"]` of the samples, drawn at random, but the same ones for every trial and
-    every rank; 1 or more, 0 or less, or no such key is the full dataset. If `config["resize_width"]` and
-    `config["resize_height"]` (pixels) are both above 0, the image of each sample is resized to them: the sample
-    itself, the first item of a tuple or list, or item "img" or "image" of a dict; a tensor (C, H, W) or (H, W), or a
-    PIL image. Everything else of a sample, boxes and masks too, stays as it is.
+    The subset holds `config["subset_ratio"]` of the samples, rounded down, drawn at random, but the same ones for
+    every trial and every rank; 1 or more, 0 or less, or no such key is the full dataset. With `stratify`, each class
+    has the same share of the subset as of the dataset, and one sample at least where the subset is large enough.
 
-    `targets`, `labels` and `flag` of the dataset, where they have one entry per sample, are those of the subset; its
-    other attributes are passed through. The result can be pickled if the dataset can.
+    If `config["resize_width"]` and `config["resize_height"]` (pixels) are both above 0, the image of each sample is
+    resized to them: the sample itself, the first item of a tuple or list, or item "img" or "image" of a dict; a tensor
+    (C, H, W) or (H, W), or a PIL image. Everything else of a sample, boxes and masks too, stays as it is, with one
+    warning where it no longer fits, unless `resize` is given.
 
-    Creating a dataset also tells the study that the trial has started to train.
+    Attributes of the dataset that have one entry per sample (`targets`, `samples`, `data`, `ids`, `tensors`, ...) are
+    those of the subset, others (`classes`, `transform`, methods) are passed through. The result can be pickled if the
+    dataset and `resize` can. Creating it also tells the study that the trial has started to train.
 
-    Raises TypeError if the dataset is none that can be indexed, and MissingExtra without PyTorch.
+    Args:
+        dataset: Has `__getitem__` and, for a subset, `__len__`.
+        config: What `get_next_sample` returned.
+        fullset: Instead of `dataset`.
+        resize: Called as `resize(sample, (height, width))` in place of the above, if the config has a size; returns
+            the whole sample, resized.
+        stratify: True to take the classes from `targets` or `labels` of the dataset, or one class for each of its
+            samples, in their order: numbers or strings. None or False draws without regard to classes.
+
+    Raises:
+        TypeError: The dataset is none that can be indexed, or an argument or a value of the config has the wrong type.
+        ValueError: The ratio is NaN, or there is not one class for each sample.
+        MissingExtra: PyTorch is not installed.
     """
     if (dataset is None) == (fullset is None):
         raise TypeError("createHpoDataset(dataset, config): pass exactly one dataset, as `dataset` or as `fullset`")
     if not isinstance(config, Mapping):
         raise TypeError(f"config={config!r}: pass the dict that get_next_sample() returned")
+    if resize is not None and not callable(resize):
+        raise TypeError(f"resize={resize!r}: pass a function(sample, (height, width)) that returns the sample resized")
+    if stratify is not None and (isinstance(stratify, str) or not isinstance(stratify, (bool, Sized))):
+        raise TypeError(f"stratify={stratify!r}: use True, or a list of the class of each sample")
     try:
         from hpopt.torch_dataset import make_dataset
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
         raise MissingExtra("createHpoDataset needs PyTorch: pip install 'hpopt[torch]'") from error
-    subset = make_dataset(fullset if dataset is None else dataset, _ratio(config), _size(config))
+    source = fullset if dataset is None else dataset
+    subset = make_dataset(source, _ratio(config), _size(config), resize, None if stratify is False else stratify)
     if "hpopt" in config:
         from hpopt.trainer import start_of_contact
 

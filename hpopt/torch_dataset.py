@@ -1,72 +1,122 @@
 """HpoDataset, a subset of a PyTorch dataset with images resized. Importing this file imports torch."""
 
-import copy
+import contextlib
 import warnings
 from array import array
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator, Mapping, Sized
+from functools import partial
 from typing import Any
 
 import torch
-from torch.nn import functional
-from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
-SEED = 42
-"""Every trial and every rank draws the same subset."""
-PER_SAMPLE = frozenset({"targets", "labels", "flag"})
-"""Attributes that have one entry per sample, in datasets of torchvision, MedMNIST and OpenMMLab."""
-IMAGE_KEYS = ("img", "image")
-PIL_BILINEAR = 2
-"""PIL.Image.Resampling.BILINEAR; it antialiases when it makes an image smaller."""
+from hpopt.torch_resize import Resize, Size, resized_sample
+from hpopt.torch_subset import draw, draw_stratified, labels_of
+
+OF_CLASSES = frozenset({"classes", "class_names", "CLASSES", "PALETTE", "categories"})
+"""Attributes with one entry per class: they stay whole, because labels are indices into them."""
+BY_INDEX = frozenset({"get_ann_info", "get_cat_ids", "get_data_info", "get_height_and_width"})
+"""Methods of datasets of torchvision's references and OpenMMLab whose first argument is the index of a sample."""
 
 
-def make_dataset(source: Any, ratio: float, size: tuple[int, int] | None) -> "HpoDataset":
+def make_dataset(source: Any, ratio: float, size: Size | None, resize: Resize | None, stratify: Any) -> "HpoDataset":
     """The part `ratio` in (0, 1] of a dataset, with images resized to `size` (height, width) unless it is None."""
     kind = type(source).__name__
-    if isinstance(source, IterableDataset) or not hasattr(source, "__getitem__"):
+    if isinstance(source, (IterableDataset, Mapping)) or not hasattr(source, "__getitem__"):
         raise TypeError(
             f"createHpoDataset cannot take a subset of {kind}, which has no samples to choose by index: pass a dataset "
             "with __len__ and __getitem__, or cut your stream to config['subset_ratio'] yourself"
         )
     if ratio < 1 and not isinstance(source, Sized):
         raise TypeError(f"{kind} has no __len__, so {ratio:g} of it is not known: add __len__ to the dataset")
-    return HpoDataset(source, None if ratio >= 1 else _draw(len(source), ratio), size)
+    return HpoDataset(source, None if ratio >= 1 else _indices(source, ratio, stratify), size, resize)
 
 
-def _draw(total: int, ratio: float) -> "array[int]":
-    """Indices of the subset: the first ones of a fixed permutation, at least one of a dataset that has any."""
-    kept = int(total * ratio + 1e-6)  # 500 / 531 of 531 is 499.99999999999994 in floating point
-    generator = torch.Generator(device="cpu").manual_seed(SEED)
-    order = torch.randperm(total, generator=generator, device="cpu")
-    return array("q", order[: max(1, kept)].tolist())
+def _indices(source: Any, ratio: float, stratify: Any) -> "array[int]":
+    return draw(len(source), ratio) if stratify is None else draw_stratified(labels_of(source, stratify), ratio)
 
 
 class HpoDataset(Dataset[Any]):
-    """A subset of `source`; its own attributes begin with `_hpopt_`, all others are those of the source."""
+    """A subset of `source`; its own attributes begin with `_hpopt_`, all others are those of the source.
 
-    def __init__(self, source: Any, indices: "array[int] | None", size: tuple[int, int] | None) -> None:
+    A list, tuple, array, tensor or table that has one entry per sample of the source is read with those of the subset
+    only, in the subset's order, unless it is named in OF_CLASSES.
+    """
+
+    def __init__(self, source: Any, indices: "array[int] | None", size: Size | None, resize: Resize | None) -> None:
         """`indices` of the samples in the source, None for all; `size` (height, width) of images, None to keep it."""
-        self._hpopt_source = source
-        self._hpopt_indices = indices
-        self._hpopt_size = size
-        self._hpopt_picked: dict[str, tuple[Any, Any]] = {}  # name -> (all entries, those of the subset)
+        own = {
+            "_hpopt_source": source,
+            "_hpopt_indices": indices,
+            "_hpopt_size": size,
+            "_hpopt_resize": resize,
+            "_hpopt_picked": {},  # name -> (all entries, those of the subset)
+            "_hpopt_warned": _flag() if size is not None and resize is None else None,
+        }
+        self.__dict__.update(own)
 
     def __len__(self) -> int:
         return len(self._hpopt_source) if self._hpopt_indices is None else len(self._hpopt_indices)
 
     def __getitem__(self, index: Any) -> Any:
-        where = index if self._hpopt_indices is None else self._hpopt_indices[index]
-        sample = self._hpopt_source[where]
-        return sample if self._hpopt_size is None else _resized_sample(sample, self._hpopt_size)
+        return self._sized(self._hpopt_source[self._where(index)])
+
+    def __getitems__(self, indices: list[int]) -> list[Any]:
+        """A batch at once, for sources that read one faster than its samples. A DataLoader calls it."""
+        if not hasattr(self._hpopt_source, "__getitems__"):
+            return [self[index] for index in indices]
+        return [self._sized(sample) for sample in self._hpopt_source.__getitems__(self._where(list(indices)))]
 
     def __iter__(self) -> Iterator[Any]:
         return (self[index] for index in range(len(self)))
 
+    def _where(self, index: Any) -> Any:
+        """The index in the source; a list of them for a slice or a list, as torch's Subset does it."""
+        known = self._hpopt_indices
+        if known is None:
+            return index
+        if isinstance(index, slice):
+            return known[index].tolist()
+        return [known[each] for each in index] if isinstance(index, list) else known[index]
+
+    def _sized(self, sample: Any) -> Any:
+        if self._hpopt_size is None:
+            return sample
+        if self._hpopt_resize is not None:
+            return self._hpopt_resize(sample, self._hpopt_size)
+        return resized_sample(sample, self._hpopt_size, self._warn_once)
+
+    def _warn_once(self, message: str) -> None:
+        """Warn for the first sample that needs it, in this process or in a DataLoader's first worker."""
+        worker = get_worker_info()
+        if self._hpopt_warned is not None and not self._hpopt_warned and (worker is None or worker.id == 0):
+            self._hpopt_warned.fill_(1)
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
+
+    # --- the attributes of the source
+
     def __getattr__(self, name: str) -> Any:
-        # Special methods are not passed on: the source's __getitems__ or __reduce__ speaks of other samples.
+        # Special methods are not passed on: the source's __reduce__ speaks of other samples.
         if name.startswith(("__", "_hpopt_")):
             raise AttributeError(f"HpoDataset has no attribute {name!r}")
         value = getattr(self._hpopt_source, name)
-        return self._picked(name, value) if name in PER_SAMPLE else value
+        if self._hpopt_indices is None or name in OF_CLASSES:
+            return value
+        if name in BY_INDEX and callable(value):
+            return partial(_at, value, self._hpopt_indices)
+        return self._picked(name, value)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # `dataset.transform = ...` has to reach the dataset that transforms.
+        if name.startswith("_hpopt_") or not hasattr(self._hpopt_source, name):
+            super().__setattr__(name, value)
+        elif self._hpopt_indices is not None and self._has_entry_per_sample(name, getattr(self._hpopt_source, name)):
+            raise AttributeError(
+                f"{name} has an entry for each of the {len(self._hpopt_source)} samples of the full dataset, of which "
+                f"this is a subset: set it in the dataset before it is passed to createHpoDataset"
+            )
+        else:
+            setattr(self._hpopt_source, name, value)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_hpopt_picked": {}}
@@ -76,87 +126,60 @@ class HpoDataset(Dataset[Any]):
 
     def _picked(self, name: str, entries: Any) -> Any:
         """The subset's entries, made once as long as the source keeps the same object: loops read `targets[i]`."""
-        indices = self._hpopt_indices
-        if indices is None or _length(entries) != len(self._hpopt_source):
+        if not self._has_entry_per_sample(name, entries):
             return entries
         known = self._hpopt_picked.get(name)
         if known is None or known[0] is not entries:
-            known = self._hpopt_picked[name] = (entries, _pick(entries, indices))
+            picked = _pick(entries, self._hpopt_indices, len(self._hpopt_source))
+            known = self._hpopt_picked[name] = (entries, picked)
         return known[1]
+
+    def _has_entry_per_sample(self, name: str, entries: Any) -> bool:
+        if name in OF_CLASSES:
+            return False
+        total = len(self._hpopt_source)
+        return _length(entries) == total or _is_columns(entries, total)
+
+
+def _flag() -> torch.Tensor:
+    """False, in memory that the workers of a DataLoader share, so that each does not say the same."""
+    flag = torch.zeros((), dtype=torch.uint8)
+    with contextlib.suppress(OSError, RuntimeError):  # a container without /dev/shm has no workers either
+        flag.share_memory_()
+    return flag
+
+
+def _at(method: Any, indices: "array[int]", index: int, *others: Any, **named: Any) -> Any:
+    return method(indices[index], *others, **named)
+
+
+# --- entries per sample
 
 
 def _length(entries: Any) -> int | None:
-    has_none = not isinstance(entries, Sized) or getattr(entries, "ndim", 1) == 0
-    return None if has_none else len(entries)
+    """Entries of a list or the like, None of what cannot be picked from."""
+    return len(entries) if isinstance(entries, (list, tuple, array)) else _rows(entries)
 
 
-def _pick(entries: Any, indices: "array[int]") -> Any:
-    if isinstance(entries, (list, tuple)):
+def _rows(table: Any) -> int | None:
+    """Rows of a tensor, an array or a pandas object; None of anything else."""
+    kinds = ("__array_interface__", "iloc")
+    shape: tuple[Any, ...] = getattr(table, "shape", ())
+    is_table = isinstance(table, torch.Tensor) or any(hasattr(table, kind) for kind in kinds)
+    return int(shape[0]) if is_table and len(shape) > 0 else None
+
+
+def _is_columns(entries: Any, total: int) -> bool:
+    """Whether this is a tuple of tensors or arrays of so many rows each, as the `tensors` of a TensorDataset."""
+    return isinstance(entries, tuple) and bool(entries) and all(_rows(column) == total for column in entries)
+
+
+def _pick(entries: Any, indices: "array[int]", total: int) -> Any:
+    if _is_columns(entries, total):
+        return tuple(_pick(column, indices, total) for column in entries)
+    if isinstance(entries, (list, tuple, array)):
         picked = [entries[index] for index in indices]
-        return picked if isinstance(entries, list) else tuple(picked)
-    if isinstance(entries, torch.Tensor) or hasattr(entries, "__array_interface__"):
-        return entries[list(indices)]
-    return entries
-
-
-# --- resizing
-
-
-def _resized_sample(sample: Any, size: tuple[int, int]) -> Any:
-    if isinstance(sample, tuple) and sample:
-        items = (_resized_part(sample[0], size), *sample[1:])
-        return sample._make(items) if hasattr(sample, "_make") else items
-    if isinstance(sample, list) and sample:
-        return [_resized_part(sample[0], size), *sample[1:]]
-    return _resized_part(sample, size)
-
-
-def _resized_part(part: Any, size: tuple[int, int]) -> Any:
-    if not isinstance(part, dict):
-        return _resized_image(part, size)
-    keys = [key for key in IMAGE_KEYS if key in part]
-    if not keys:
-        _warn_unresized("a dict without 'img' or 'image'")
-        return part
-    resized = copy.copy(part)  # the dataset may keep the sample
-    resized.update((key, _resized_image(part[key], size)) for key in keys)
-    return resized
-
-
-def _resized_image(image: Any, size: tuple[int, int]) -> Any:
-    if isinstance(image, torch.Tensor) and image.ndim in (2, 3) and not image.is_complex():
-        return image if image.shape[-2:] == size else _resized_tensor(image, size)
-    if hasattr(image, "resize") and hasattr(image, "getbands"):  # PIL, which may not be installed
-        return image.resize((size[1], size[0]), PIL_BILINEAR)
-    shape = f" of shape {tuple(image.shape)}" if hasattr(image, "shape") else ""
-    _warn_unresized(f"{type(image).__name__}{shape}")
-    return image
-
-
-def _resized_tensor(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """The image (C, H, W) or (H, W) resized bilinearly, antialiased; same dtype and class, integers rounded."""
-    plain = image.as_subclass(torch.Tensor)
-    small = plain.dtype.itemsize <= 2 or plain.dtype is torch.float32
-    exact = torch.float32 if small else torch.float64
-    planes = plain.reshape(1, -1, *plain.shape[-2:]).to(exact)
-    planes = functional.interpolate(planes, size=size, mode="bilinear", antialias=True)
-    resized = _as_dtype(planes.reshape(*plain.shape[:-2], *size), plain.dtype)
-    return resized if type(image) is torch.Tensor else resized.as_subclass(type(image))
-
-
-def _as_dtype(values: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    if dtype.is_floating_point:
-        return values.to(dtype)
-    if dtype is torch.bool:
-        return values >= 0.5
-    limits = torch.iinfo(dtype)
-    return values.round().clamp(limits.min, limits.max).to(dtype)
-
-
-def _warn_unresized(what: str) -> None:
-    warnings.warn(
-        f"image_resize is set, but a sample has {what} where its image is expected; it is left as it is: return a "
-        "tensor (C, H, W) or (H, W) or a PIL image, as the sample, its first item, or 'img' or 'image' of a dict",
-        RuntimeWarning,
-        stacklevel=2,
-    )
+        if isinstance(entries, array):
+            return array(entries.typecode, picked)
+        return tuple(picked) if isinstance(entries, tuple) else picked
+    return entries.iloc[indices.tolist()] if hasattr(entries, "iloc") else entries[indices.tolist()]

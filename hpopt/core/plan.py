@@ -8,6 +8,7 @@ from hpopt.core.budget import OPEN, least_ratio, trial_bounds
 from hpopt.core.cost import Stage, epoch_cost, expected_ratio, stages, trial_epochs
 from hpopt.core.schedule import Correction, Schedule
 from hpopt.core.spec import StudySpec
+from hpopt.core.subset import subset_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class Plan:
         return cls(
             arguments=tuple(Argument(*each, _WHY[each[0]](spec, schedule) if each[2] else "") for each in values),
             num_workers=spec.num_workers,
-            samples=round(spec.full_dataset_size * (spec.subset_ratio or 1.0)),
+            samples=subset_size(spec.full_dataset_size, spec.subset_ratio or 1.0),
             epoch_cost=epoch_cost(spec),
             trial_epochs=trial_epochs(spec, schedule.pace),
             stages=tuple(stages(spec, spec.trials)) if spec.search_alg == "asha" else (),
@@ -120,7 +121,7 @@ def _why_ratio(spec: StudySpec, _schedule: Schedule) -> str:
     size = spec.full_dataset_size
     if size == 0:
         return "full_dataset_size=0: its size is not known"
-    samples = f"{round(size * (spec.subset_ratio or 1.0)):,} of {size:,} samples"
+    samples = f"{subset_size(size, spec.subset_ratio or 1.0):,} of {size:,} samples"
     return f"{samples}, the least" if spec.subset_ratio == least_ratio(size) < 1 else samples
 
 
