@@ -55,13 +55,16 @@ def createHpoDataset(
     if stratify is not None and (isinstance(stratify, str) or not isinstance(stratify, (bool, Sized))):
         raise TypeError(f"stratify={stratify!r}: use True, or a list of the class of each sample")
     try:
-        from hpopt.torch_dataset import make_dataset
+        from hpopt.torch_dataset import make_dataset, warn_of_few
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
         raise MissingExtra("createHpoDataset needs PyTorch: pip install 'hpopt[torch]'") from error
     source = fullset if dataset is None else dataset
-    subset = make_dataset(source, _ratio(config), _size(config), resize, None if stratify is False else stratify)
+    ratio, promised = _ratio(config), config.get("dataset_size")
+    subset = make_dataset(source, ratio, _size(config), resize, None if stratify is False else stratify)
+    if ratio < 1 and isinstance(promised, (int, float)) and promised > 0:  # 0: its size is not known
+        warn_of_few(subset, promised)
     if "hpopt" in config:
         from hpopt.trainer import start_of_contact
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
+from hpopt.core.subset import MIN_SAMPLES
 from hpopt.torch_resize import Resize, Size, resized_sample
 from hpopt.torch_subset import draw, draw_stratified, labels_of
 
@@ -30,6 +31,21 @@ def make_dataset(source: Any, ratio: float, size: Size | None, resize: Resize | 
     if ratio < 1 and not isinstance(source, Sized):
         raise TypeError(f"{kind} has no __len__, so {ratio:g} of it is not known: add __len__ to the dataset")
     return HpoDataset(source, None if ratio >= 1 else _indices(source, ratio, stratify), size, resize)
+
+
+def warn_of_few(subset: "HpoDataset", promised: float) -> None:
+    """Warn of a subset with fewer than MIN_SAMPLES, made from another dataset than the one the study was told of.
+
+    `promised` is the study's full_dataset_size.
+    """
+    samples, total = len(subset), len(subset._hpopt_source)  # noqa: SLF001 - its maker
+    if samples < min(MIN_SAMPLES, total) and total != promised:
+        warnings.warn(
+            f"a subset of {samples} of {total} samples is below {MIN_SAMPLES}: the study's subset_ratio was made "
+            f"for full_dataset_size={promised}; pass the length of the dataset to hpopt.create",
+            RuntimeWarning,
+            stacklevel=3,  # the caller of createHpoDataset
+        )
 
 
 def _indices(source: Any, ratio: float, stratify: Any) -> "array[int]":

@@ -107,7 +107,7 @@ def _look_for_places(first: Any, rest: Sequence[Any], resized: Any, warn: Warn) 
         warn(
             f"images are resized (image_resize), but a sample has {found}, which is left as it is and no longer fits: "
             "pass createHpoDataset(..., resize=function), called as function(sample, (height, width)), that returns "
-            "the whole sample resized, such as lambda sample, size: torchvision.transforms.v2.Resize(size)(*sample)"
+            "the whole sample resized; with torchvision.transforms, v2.Resize(size)(*sample) is one"
         )
 
 

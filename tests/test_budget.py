@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpopt.core.budget import MARGIN, MIN_SAMPLES, OPEN, plan, within_limits
+from hpopt.core.budget import MARGIN, OPEN, plan, within_limits
 from hpopt.core.cost import _passing, expected_ratio
 from hpopt.core.rungs import bracket_of, max_brackets
 from hpopt.core.schedulers.asha import Asha
 from hpopt.core.space import SearchSpace, Space
 from hpopt.core.spec import StudySpec
+from hpopt.core.subset import MIN_SAMPLES
 from hpopt.core.trial import Trial
 from hpopt.core.validation import validated
 

@@ -1,39 +1,21 @@
 import copy
+import os
 import pickle
 import subprocess
 import sys
-from collections import OrderedDict, namedtuple
+import warnings
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset, random_split
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset, TensorDataset, random_split
 
 from hpopt import trainer
 from hpopt.dataset import createHpoDataset
 from hpopt.errors import MissingExtra
-
-Sample = namedtuple("Sample", ["pixels", "label", "weight"])  # noqa: PYI024 - the untyped kind is what is tested
-
-
-class Samples(Dataset[Any]):
-    """A dataset of the given samples, with the given attributes."""
-
-    classes = ("cat", "dog")
-
-    def __init__(self, samples: Any, **attributes: Any) -> None:
-        self.samples = samples
-        self.__dict__.update(attributes)
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> Any:
-        return self.samples[index]
-
-    def double(self, index: int) -> Any:
-        return self.samples[index] * 2
+from tests.datasets import config, numbers
+from tests.server import ROOT
 
 
 class Stream(IterableDataset[int]):
@@ -41,35 +23,6 @@ class Stream(IterableDataset[int]):
 
     def __iter__(self) -> Any:
         return iter(range(10))
-
-
-class PillowLike:
-    """What PIL.Image.Image looks like from outside."""
-
-    def __init__(self, size: tuple[int, int], resample: int | None = None) -> None:
-        self.size = size
-        self.resample = resample
-
-    def getbands(self) -> tuple[str, ...]:
-        return ("R", "G", "B")
-
-    def resize(self, size: tuple[int, int], resample: int | None = None) -> "PillowLike":
-        return PillowLike(size, resample)
-
-
-def numbers(count: int) -> Samples:
-    """A dataset whose samples are 0, 1, 2, ..."""
-    return Samples(list(range(count)))
-
-
-def config(ratio: float = 1.0, width: int = 0, height: int = 0) -> dict[str, Any]:
-    """What createHpoDataset needs of a config."""
-    return {"subset_ratio": ratio, "resize_width": width, "resize_height": height}
-
-
-def first(sample: Any, width: int = 4, height: int = 2) -> Any:
-    """The sample, as it comes out of a dataset that resizes."""
-    return createHpoDataset(Samples([sample]), config(width=width, height=height))[0]
 
 
 # --- the subset
@@ -80,6 +33,11 @@ def test_subset_is_the_first_part_of_the_permutation_with_seed_42() -> None:
     full = numbers(1000)
     expected, _ = random_split(full, [300, 700], generator=torch.Generator().manual_seed(42))
     assert list(createHpoDataset(full, config(0.3))) == [expected[index] for index in range(300)]
+
+
+def test_subset_never_changes_between_versions() -> None:
+    """Trials of one study may run with different versions of torch, and need the same samples."""
+    assert list(createHpoDataset(numbers(1000), config(0.005))) == [542, 618, 816, 68, 94]
 
 
 def test_subset_depends_on_nothing_but_the_ratio() -> None:
@@ -160,182 +118,6 @@ def test_nan_ratio_is_refused() -> None:
         createHpoDataset([1], {"subset_ratio": float("nan")})
 
 
-# --- attributes
-
-
-@pytest.mark.parametrize("name", ["targets", "labels", "flag"])
-@pytest.mark.parametrize("make", [list, tuple, torch.tensor, np.array])
-def test_entries_per_sample_are_those_of_the_subset(name: str, make: Any) -> None:
-    """An attribute that has one entry per sample goes with the samples, and keeps its type."""
-    full = Samples(list(range(100)), **{name: make(list(range(100)))})
-    subset = createHpoDataset(full, config(0.2))
-    entries = getattr(subset, name)
-    assert type(entries) is type(getattr(full, name))
-    assert [int(entry) for entry in entries] == list(subset)
-
-
-def test_entries_are_picked_once_and_follow_the_source() -> None:
-    """Reading `targets[i]` in a loop does not make the list each time; a new list in the source is seen."""
-    full: Any = Samples(list(range(100)), targets=list(range(100)))
-    subset = createHpoDataset(full, config(0.2))
-    assert subset.targets is subset.targets
-    full.targets = [0] * 100
-    assert subset.targets == [0] * 20
-
-
-@pytest.mark.parametrize("flag", ["four", 4, None, torch.tensor(4), [1, 2]])
-def test_attribute_of_another_length_is_left_alone(flag: Any) -> None:
-    """`flag` is an entry per sample only if it is as long as the dataset."""
-    assert createHpoDataset(Samples([0, 1, 2, 3], flag=flag), config(0.5)).flag is flag
-
-
-def test_full_dataset_passes_its_own_entries() -> None:
-    """Without a subset, attributes are the very objects of the dataset."""
-    full: Any = Samples([1, 2], targets=[3, 4])
-    assert createHpoDataset(full, config()).targets is full.targets
-
-
-def test_other_attributes_are_passed_through() -> None:
-    """Class names, methods and what is set later are those of the dataset; what it lacks is an AttributeError."""
-    full: Any = numbers(100)
-    subset: Any = createHpoDataset(full, config(0.1))
-    full.transform = "later"
-    assert (subset.classes, subset.double(7), subset.transform) == (("cat", "dog"), 14, "later")
-    with pytest.raises(AttributeError, match=r"Samples.*nothing_such"):
-        _ = subset.nothing_such
-
-
-def test_batched_access_of_the_source_is_not_passed_through() -> None:
-    """A source that fetches whole batches by its own indices does not bypass the subset."""
-    source = Subset(numbers(100), list(range(100)))
-    subset = createHpoDataset(source, config(0.1))
-    assert hasattr(source, "__getitems__")
-    batches = DataLoader(subset, batch_size=5, collate_fn=list)
-    assert [number for batch in batches for number in batch] == list(subset)
-
-
-# --- resizing
-
-
-@pytest.mark.parametrize(
-    "dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.uint8, torch.int64]
-)
-@pytest.mark.parametrize("shape", [(3, 6, 8), (1, 6, 8), (6, 8)])
-def test_tensor_gets_the_size_and_keeps_its_type(shape: tuple[int, ...], dtype: torch.dtype) -> None:
-    """Images (C, H, W) and (H, W) become (height, width), in the same dtype."""
-    resized = first(torch.ones(shape, dtype=dtype), width=4, height=2)
-    assert (resized.shape, resized.dtype) == ((*shape[:-2], 2, 4), dtype)
-    assert torch.equal(resized, torch.ones_like(resized))
-
-
-def test_values_are_bilinear_and_antialiased() -> None:
-    """Halving an image averages with the triangle filter of twice the width: weights 1, 3, 3, 1 within an edge."""
-    row = torch.tensor([[0.0, 8.0, 16.0, 24.0]])
-    # centre 1 (between pixels 0 and 1, filter cut at the border): weights 3, 3, 1 of 7; centre 3 likewise
-    assert first(row, width=2, height=1).tolist() == [[pytest.approx(40 / 7), pytest.approx(128 / 7)]]
-
-
-def test_integers_are_rounded_and_stay_in_range() -> None:
-    """uint8 images are rounded to the nearest value; black and white stay what they are."""
-    row = torch.tensor([[0, 8, 16, 24]], dtype=torch.uint8)
-    assert first(row, width=2, height=1).tolist() == [[6, 18]]
-    noise = torch.randint(0, 2, (3, 31, 17), generator=torch.Generator().manual_seed(0), dtype=torch.uint8) * 255
-    enlarged = first(noise, width=64, height=64)
-    assert (enlarged.min().item(), enlarged.max().item()) == (0, 255)
-
-
-def test_mask_stays_boolean() -> None:
-    """A boolean image is True where at least half of the area is."""
-    mask = torch.tensor([[True, True, True, True, False, False, False, False]])
-    assert first(mask, width=4, height=1).tolist() == [[True, True, False, False]]
-
-
-def test_subclass_of_tensor_is_resized_and_kept() -> None:
-    """Tensor subclasses, as torchvision's images, are resized too."""
-
-    class Image(torch.Tensor):
-        pass
-
-    resized = first(torch.zeros(3, 6, 8).as_subclass(Image))
-    assert (type(resized), resized.shape) == (Image, (3, 2, 4))
-
-
-def test_image_of_the_right_size_is_passed_as_it_is() -> None:
-    """Nothing is computed for an image that has the size already."""
-    image = torch.rand(3, 2, 4)
-    assert first(image) is image
-
-
-@pytest.mark.parametrize(
-    "sample",
-    [
-        torch.zeros(3, 6, 8),
-        (torch.zeros(3, 6, 8), 1),
-        [torch.zeros(3, 6, 8), 1],
-        (torch.zeros(3, 6, 8),),
-        (torch.zeros(3, 6, 8), 1, "name"),
-        Sample(torch.zeros(3, 6, 8), 1, 0.5),
-        {"img": torch.zeros(3, 6, 8), "label": 1},
-        OrderedDict(image=torch.zeros(3, 6, 8), label=1),
-        ({"image": torch.zeros(3, 6, 8), "name": "a"}, 1),
-    ],
-    ids=["tensor", "pair", "list", "single", "triple", "namedtuple", "dict", "OrderedDict", "dict first"],
-)
-def test_where_the_image_of_a_sample_is(sample: Any) -> None:
-    """The image is the sample, its first item, or its "img" or "image"; the rest and the container are kept."""
-    original = copy.deepcopy(sample)
-    resized = first(sample)
-    assert type(resized) is type(sample)
-    assert shapes(resized) == [(3, 2, 4)]
-    assert others(resized) == others(sample)
-    assert shapes(sample) == shapes(original), "the dataset's own sample must not change"
-
-
-def flattened(sample: Any) -> list[Any]:
-    """The leaves of a sample, in order."""
-    if isinstance(sample, dict):
-        return [leaf for key, value in sample.items() for leaf in (key, *flattened(value))]
-    if isinstance(sample, (list, tuple)):
-        return [leaf for value in sample for leaf in flattened(value)]
-    return [sample]
-
-
-def shapes(sample: Any) -> list[tuple[int, ...]]:
-    """The shapes of the tensors in a sample."""
-    return [tuple(leaf.shape) for leaf in flattened(sample) if isinstance(leaf, torch.Tensor)]
-
-
-def others(sample: Any) -> list[Any]:
-    """All that is no tensor in a sample."""
-    return [leaf for leaf in flattened(sample) if not isinstance(leaf, torch.Tensor)]
-
-
-def test_pil_image_is_resized_by_itself() -> None:
-    """PIL images are asked for (width, height), bilinear, which is 2 in PIL."""
-    image, label = first((PillowLike((8, 6)), 1), width=4, height=2)
-    assert (image.size, image.resample, label) == ((4, 2), 2, 1)
-
-
-@pytest.mark.parametrize("sample", ["text", (7, 1), torch.zeros(5), np.zeros((6, 8, 3)), {"pixels": 1}, None, (), []])
-def test_what_is_no_image_is_passed_with_a_warning(sample: Any) -> None:
-    """A sample without an image known to us stays as it is, and not silently."""
-    with pytest.warns(RuntimeWarning, match="image_resize is set"):
-        assert first(sample) is sample or isinstance(sample, tuple)
-
-
-@pytest.mark.parametrize(("width", "height"), [(0, 0), (4, 0), (0, 2), (-1, -1)])
-def test_one_size_of_zero_switches_resizing_off(width: int, height: int) -> None:
-    """Images are resized only if both sizes are above 0."""
-    image = torch.rand(3, 6, 8)
-    assert first((image, 1), width, height)[0] is image
-
-
-def test_sizes_may_come_back_as_floats() -> None:
-    """JSON tools turn 4 into 4.0."""
-    dataset = createHpoDataset([torch.zeros(1, 8, 8)], {"resize_width": 4.0, "resize_height": 2.0})
-    assert dataset[0].shape == (1, 2, 4)
-
-
 # --- processes
 
 
@@ -350,15 +132,71 @@ def test_pickled_and_copied_dataset_is_the_same() -> None:
         assert all(torch.equal(mine[0], its[0]) for mine, its in zip(dataset, twin, strict=True))
 
 
+def cropped(sample: Any, size: tuple[int, int]) -> Any:
+    """A sample whose image is cut, not resized, and that has seen the size."""
+    image, label = sample
+    return image[..., : size[0], : size[1]], label, torch.tensor(size)
+
+
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_loader_processes_read_the_same_subset(method: str) -> None:
-    """DataLoader's worker processes see the subset, in its order."""
-    full = TensorDataset(torch.rand(40, 1, 6, 8), torch.arange(40))
-    dataset = createHpoDataset(full, config(0.25, width=4, height=2))
-    batches = list(DataLoader(dataset, batch_size=5, num_workers=1, multiprocessing_context=method))
-    assert [tuple(images.shape) for images, _ in batches] == [(5, 1, 2, 4)] * 2
-    assert torch.cat([labels for _, labels in batches]).tolist() == [int(label) for _, label in dataset]
+def test_forked_loader_processes_read_the_same_subset() -> None:
+    """DataLoader's worker processes see the subset, in its order, and call resize."""
+    full = TensorDataset(torch.rand(40, 1, 6, 8), torch.arange(40) % 4)
+    dataset = createHpoDataset(full, config(0.25, width=4, height=2), resize=cropped, stratify=True)
+    batches = list(DataLoader(dataset, batch_size=5, num_workers=2, multiprocessing_context="fork"))
+    assert [tuple(images.shape) for images, _, _ in batches] == [(5, 1, 2, 4)] * 2
+    assert torch.cat([labels for _, labels, _ in batches]).tolist() == [int(sample[1]) for sample in dataset]
+    assert batches[0][2].tolist() == [[2, 4]] * 5
+
+
+def test_spawned_loader_process_reads_the_same_subset() -> None:
+    """The same in a process that was started afresh; what it has warned of is not warned of here again."""
+    samples = [(torch.rand(1, 6, 8), {"boxes": torch.ones(1, 4), "number": number}) for number in range(40)]
+    plain = createHpoDataset(samples, config(0.25, width=4, height=2))
+    cut = createHpoDataset(samples, config(0.25, width=4, height=2), resize=cropped, stratify=[0, 1] * 20)
+    both: ConcatDataset[Any] = ConcatDataset([plain, cut])
+    (batch,) = DataLoader(both, 20, num_workers=1, multiprocessing_context="spawn", collate_fn=list)
+    assert [sample[1]["number"] for sample in batch] == [both[index][1]["number"] for index in range(20)]
+    assert {sample[0].shape for sample in batch} == {(1, 2, 4)}
+
+
+TWO_EPOCHS = """
+import torch
+from torch.utils.data import DataLoader
+
+import hpopt
+
+if __name__ == "__main__":
+    samples = [(torch.zeros(1, 8, 8), {"boxes": torch.ones(1, 4)}) for _ in range(40)]
+    dataset = hpopt.createHpoDataset(samples, {"resize_width": 4, "resize_height": 4})
+    loader = DataLoader(dataset, batch_size=5, num_workers=2, multiprocessing_context="fork")
+    print(sum(len(images) for _ in range(2) for images, _ in loader))
+"""
+
+
+def test_loader_processes_warn_once(tmp_path: Path) -> None:
+    """Boxes that no longer fit are warned of once, not by each process of each epoch."""
+    script = tmp_path / "train.py"
+    script.write_text(TWO_EPOCHS)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "always"}
+    command = [sys.executable, str(script)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "80"
+    assert done.stderr.count("RuntimeWarning: images are resized") == 1
+
+
+# --- the study
+
+
+@pytest.mark.parametrize(("total", "warned"), [(999, True), (5000, False), (1000, False), (90, True)])
+def test_subset_below_the_minimum_of_another_dataset(total: int, warned: bool) -> None:
+    """A dataset that is not the one the study was told of may get too few samples: a warning says so."""
+    mine = {**config(0.5), "dataset_size": 1000}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        createHpoDataset(numbers(total), mine)
+    assert [f"full_dataset_size={1000}" in str(warning.message) for warning in caught] == [True] * warned
+    assert all(warning.filename == __file__ for warning in caught)
 
 
 def test_creation_starts_the_contact_with_the_study(monkeypatch: pytest.MonkeyPatch) -> None:

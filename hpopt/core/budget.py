@@ -19,10 +19,9 @@ from dataclasses import replace
 from hpopt.core.cost import AS_ASSUMED, Pace, cost, expected_ratio
 from hpopt.core.rungs import max_brackets
 from hpopt.core.spec import StudySpec
+from hpopt.core.subset import MIN_SAMPLES
 from hpopt.core.validation import MAX_TRIALS
 
-MIN_SAMPLES = 500
-"""No subset is made smaller than this many samples."""
 MIN_RATIO = 0.2
 """No derived subset is a smaller part of the dataset than this."""
 MARGIN = {"bayes_opt": 0.95, "asha": 0.85}

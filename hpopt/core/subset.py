@@ -5,6 +5,8 @@ from typing import TypeVar
 
 Class = TypeVar("Class", bound=Hashable)
 
+MIN_SAMPLES = 500
+"""No study makes a subset smaller than this many samples."""
 EPSILON = 1e-6
 """500 / 531 of 531 samples is 499.99999999999994 in floating point, and means 500."""
 
