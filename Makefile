@@ -43,6 +43,7 @@ bench-smoke: $(INSTALLED) ## Run each benchmark for a moment: do they still work
 	$(BIN)/python -m benchmarks.multifidelity.run --peers hpopt-asha,random --tasks crossing-1,lcbench-126025 --seeds 1 --workers 4 --horizon 1 --results build/multifidelity-smoke
 	$(BIN)/python -m benchmarks.multifidelity.report --peers hpopt-asha,random --tasks crossing-1,lcbench-126025 --workers 4 --horizon 1 --subject hpopt-asha --results build/multifidelity-smoke
 	$(BIN)/python -m benchmarks.decisions --rung 100,1000 --trials 100 --steps 100
+	$(BIN)/python -m benchmarks.subset --tasks digits --configs 4 --draws 1 --epochs 2 --rounds 10
 
 clean: ## Remove .venv, caches and builds
 	rm -rf .venv build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

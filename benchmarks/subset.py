@@ -29,8 +29,6 @@ KINDS: dict[str, tuple[float | None, bool | None]] = {
     "stratified subset": (0.0, True),
 }
 """Share of the data (0: the one asked for), and stratify."""
-ROUNDS = 1000
-"""Of the bootstrap."""
 HEADER = ("data", "trained with", "time", "Kendall tau", "Spearman rho", "regret", "regret of a random pick")
 
 
@@ -88,21 +86,21 @@ def regret(scores: Scores, true: Scores) -> float:
     return float(100 * np.mean(true.max(axis=1) - picked))
 
 
-def interval(statistic: Callable[[NDArray[np.int64]], float], configs: int) -> tuple[float, float]:
+def interval(statistic: Callable[[NDArray[np.int64]], float], configs: int, rounds: int) -> tuple[float, float]:
     """95 % of a statistic of configurations' positions, over samples of them with replacement."""
     random = np.random.default_rng(0)
-    values = [statistic(random.integers(configs, size=configs)) for _ in range(ROUNDS)]
+    values = [statistic(random.integers(configs, size=configs)) for _ in range(rounds)]
     low, high = np.nanpercentile(values, [2.5, 97.5])
     return float(low), float(high)
 
 
-def shown(statistic: Callable[[Scores, Scores], float], scores: Scores, true: Scores) -> str:
+def shown(statistic: Callable[[Scores, Scores], float], scores: Scores, true: Scores, rounds: int) -> str:
     """A statistic with its interval."""
-    low, high = interval(lambda at: statistic(scores[:, at], true[:, at]), scores.shape[1])
+    low, high = interval(lambda at: statistic(scores[:, at], true[:, at]), scores.shape[1], rounds)
     return f"{statistic(scores, true):.2f} [{low:.2f}, {high:.2f}]"
 
 
-def rows(name: str, results: dict[str, list[list[Result]]]) -> list[tuple[str, ...]]:
+def rows(name: str, results: dict[str, list[list[Result]]], rounds: int) -> list[tuple[str, ...]]:
     """The lines of the table for one data set."""
     full = _array(results["all, again"], "score")
     cost = _array(results["all, again"], "seconds").sum()
@@ -110,13 +108,13 @@ def rows(name: str, results: dict[str, list[list[Result]]]) -> list[tuple[str, .
     for kind, drawn in results.items():
         scores, true = _array(drawn, "score"), truths(full, kind)
         random = float(100 * np.mean(true.max(axis=1) - true.mean(axis=1)))
-        statistics = (shown(statistic, scores, true) for statistic in (tau, rho, regret))
+        statistics = (shown(statistic, scores, true, rounds) for statistic in (tau, rho, regret))
         time = _array(drawn, "seconds").sum() / cost
         lines.append((name, kind, f"{time:.2f}", *statistics, f"{random:.1f}"))
     return lines
 
 
-def difference(name: str, results: dict[str, list[list[Result]]]) -> str:
+def difference(name: str, results: dict[str, list[list[Result]]], rounds: int) -> str:
     """What stratifying adds, paired."""
     full = _array(results["all, again"], "score")
     true = truths(full, "subset")
@@ -125,7 +123,7 @@ def difference(name: str, results: dict[str, list[list[Result]]]) -> str:
     def gain(at: NDArray[np.int64]) -> float:
         return tau(even[:, at], true[:, at]) - tau(plain[:, at], true[:, at])
 
-    low, high = interval(gain, full.shape[1])
+    low, high = interval(gain, full.shape[1], rounds)
     better = 100 * (even.mean() - plain.mean())
     return (
         f"{name}: stratified less plain, Kendall tau {gain(np.arange(full.shape[1])):+.2f} [{low:+.2f}, {high:+.2f}], "
@@ -146,17 +144,27 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=3, help="subsets, and full trainings (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=10, help="of each training (default: %(default)s)")
     parser.add_argument("--ratio", type=float, default=0.2, help="of the subset (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=1000, help="of the bootstrap (default: %(default)s)")
     parser.add_argument("--output", type=Path, help="write every score and time there, as JSON")
     arguments = parser.parse_args()
     if unknown := set(arguments.tasks) - set(DATA):
         parser.error(f"--tasks: unknown {', '.join(sorted(unknown))}; known are {', '.join(DATA)}")
-    if min(arguments.configs - 1, arguments.draws, arguments.epochs) < 1 or not 0 < arguments.ratio < 1:
-        parser.error("use two configurations or more, one draw or more, one epoch or more, and a ratio between 0 and 1")
+    if (
+        min(arguments.configs - 1, arguments.draws, arguments.epochs, arguments.rounds) < 1
+        or not 0 < arguments.ratio < 1
+    ):
+        parser.error(
+            "use two configurations or more, one or more draws, epochs and rounds, and a ratio between 0 and 1"
+        )
     torch.set_num_threads(1)
     results: dict[str, Any] = {name: measure(name, arguments) for name in arguments.tasks}
-    table = [HEADER, ("---",) * len(HEADER), *(line for name in results for line in rows(name, results[name]))]
+    table = [
+        HEADER,
+        ("---",) * len(HEADER),
+        *(line for name in results for line in rows(name, results[name], arguments.rounds)),
+    ]
     print("\n".join(f"| {' | '.join(line)} |" for line in table), end="\n\n")
-    print("\n".join(difference(name, results[name]) for name in results))
+    print("\n".join(difference(name, results[name], arguments.rounds) for name in results))
     if arguments.output:
         arguments.output.write_text(json.dumps(results), encoding="utf-8")
 

