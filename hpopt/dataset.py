@@ -52,7 +52,7 @@ def createHpoDataset(
         raise TypeError(f"config={config!r}: pass the dict that get_next_sample() returned")
     if resize is not None and not callable(resize):
         raise TypeError(f"resize={resize!r}: pass a function(sample, (height, width)) that returns the sample resized")
-    if stratify is not None and (isinstance(stratify, str) or not isinstance(stratify, (bool, Sized))):
+    if stratify is not None and (isinstance(stratify, (str, Mapping, set)) or not isinstance(stratify, (bool, Sized))):
         raise TypeError(f"stratify={stratify!r}: use True, or a list of the class of each sample")
     try:
         from hpopt.torch_dataset import make_dataset, warn_of_few

@@ -102,8 +102,8 @@ def test_what_is_no_class_per_sample_is_refused(stratify: Any, message: str) -> 
         createHpoDataset(numbers(10), config(0.5), stratify=stratify)
 
 
-@pytest.mark.parametrize("stratify", ["targets", 3, iter([0, 1])])
+@pytest.mark.parametrize("stratify", ["targets", 3, iter([0, 1]), {0, 1}, {0: 1}])
 def test_what_is_no_list_is_refused(stratify: Any) -> None:
-    """Neither a name nor a number nor an iterator is a list of classes."""
+    """Neither a name nor a number, an iterator, a set or a dict is a list of classes."""
     with pytest.raises(TypeError, match="stratify="):
         createHpoDataset(numbers(10), config(0.5), stratify=stratify)
