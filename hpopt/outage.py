@@ -32,7 +32,7 @@ class Patience:
     """What the user sets to have an outage waited out for longer."""
     remind: Callable[[], None] | None = None
     """Called after every `every` seconds without an answer and without an outage."""
-    every: float = REMIND
+    every: float = field(default_factory=lambda: REMIND)
     out: bool = False
     """An outage is going on, and was told."""
     started: float = field(default_factory=time.monotonic)

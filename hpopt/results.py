@@ -2,8 +2,7 @@
 
 import csv
 import json
-import os
-import tempfile
+import secrets
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, astuple, dataclass, field, fields
 from pathlib import Path
@@ -168,12 +167,12 @@ def _write_csv(out: TextIO, rows: Iterable[TrialRow], names: list[str]) -> None:
 
 
 def write_whole(path: Path, write: Callable[[TextIO], object]) -> None:
-    """Write a file under another name and move it into place."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    """Write a file under another name and move it into place. Others may read it as the umask has it."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as out:
+        with draft.open("x", encoding="utf-8", newline="") as out:
             write(out)
-        Path(name).replace(path)
+        draft.replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
         raise

@@ -246,10 +246,12 @@ def test_open_fields_stay_open_within_limits() -> None:
     assert within_limits(spec) == (spec, [])
 
 
-def test_dataset_of_unknown_size_is_used_in_full() -> None:
+@pytest.mark.parametrize("search_alg", ["bayes_opt", "asha"])
+def test_dataset_of_unknown_size_is_used_in_full(search_alg: str) -> None:
     """full_dataset_size=0 means that no subset can be chosen; the user is told."""
-    planned, notices = plan(make_spec(full_dataset_size=0))
+    planned, notices = plan(make_spec(full_dataset_size=0, search_alg=search_alg))
     assert planned.subset_ratio == 1.0
+    assert planned.trials >= 1
     assert "full_dataset_size=0" in notices[0]
 
 

@@ -145,6 +145,8 @@ def test_messages_name_the_value_and_the_remedy() -> None:
         validated(StudySpec(**GOOD, num_trials=5.0))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"use one of 'lr', 'bs'$"):
         validated(StudySpec(**GOOD, batch_size_name="batch"))
+    with pytest.raises(ValueError, match=r"^search_alg='random': use one of 'bayes_opt', 'asha'$"):
+        validated(StudySpec(**GOOD, search_alg="random"))
 
 
 def test_defaults_are_as_the_search_would_have_made_them() -> None:
