@@ -140,6 +140,8 @@ class Server:
         self.socket = folder / "s"
         self.url = f"unix://{self.socket}"
         self.settings = {**SETTINGS, **{name.replace("_", "-"): value for name, value in settings.items()}}
+        self.begin: Callable[..., Program] = Program
+        """Starts the process."""
         self.program: Program | None = None
         self.pid_file = folder / "server.pid"
         retry: Any = Retry(NoBackoff(), 0)
@@ -150,7 +152,7 @@ class Server:
         self.folder.mkdir(exist_ok=True)
         settings = {**self.settings, "dir": str(self.folder), "unixsocket": str(self.socket)}
         text = "".join(f"{name} {value}\n" for name, value in settings.items())
-        self.program = Program([find_server(), "-"], stdin=text)
+        self.program = self.begin([find_server(), "-"], stdin=text)
         self.pid_file.write_text(str(self.program.pid))
         self.program.wait_for(r"eady to accept connections|The server is now ready")
         return self
@@ -190,10 +192,10 @@ def start_coordinator(
     return Program(command, environment={"PYTHONPATH": search, **(environment or {})})
 
 
-def until(check: Callable[[], bool], what: str) -> None:
-    """Wait for what no log line and no key tells; fails if it does not come."""
-    deadline = time.monotonic() + DEADLINE
+def until(check: Callable[[], bool], what: str, seconds: float = DEADLINE, pause: float = 0.01) -> None:
+    """Wait for what no log line and no key tells; fails if it does not come. `pause`: seconds between two looks."""
+    deadline = time.monotonic() + seconds
     while not check():
         if time.monotonic() > deadline:
             raise AssertionError(f"it did not come to this: {what}")
-        time.sleep(0.01)
+        time.sleep(pause)
