@@ -189,6 +189,17 @@ def test_show_survives_an_outage() -> None:
     assert "trial 0 completed" in out.getvalue()
 
 
+def test_a_look_that_had_to_wait_is_soon_followed_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An outage that was waited out does not make a display silent for twenty times as long."""
+    study, there = Study(DONE), threading.Event()
+    monkeypatch.setattr(study, "get_progress", lambda: float(there.wait(timeout=10)))
+    with show(study, out=io.StringIO()):  # type: ignore[arg-type]
+        assert study.asked.acquire(timeout=10)
+        assert not there.wait(timeout=1.0)
+        there.set()
+        assert study.asked.acquire(timeout=10)
+
+
 def test_show_nothing_but_logged_messages(caplog: pytest.LogCaptureFixture) -> None:
     """Without progress, messages are warnings in the log, and the study is not looked at."""
     study, out = Study(DONE), io.StringIO()

@@ -140,14 +140,14 @@ class Watch:
         self._look()
 
     def _look(self) -> float:
-        """Look at the study once; returns how many seconds that took."""
-        started = time.monotonic()
+        """Look at the study once; returns how many seconds of work that was. Waiting for the server is none."""
+        started = time.thread_time()
         try:
-            self.snapshot = look(self._hpo, self._estimate, started)
+            self.snapshot = look(self._hpo, self._estimate, time.monotonic())
             self.screen.show(self.snapshot)
         except Exception as error:  # noqa: BLE001 - a display must not end a study; the launcher sees what is serious
             log.debug("hpopt: progress not shown: %s", error)
-        return time.monotonic() - started
+        return time.thread_time() - started
 
 
 @dataclass(slots=True)
