@@ -193,8 +193,9 @@ def test_import_error_costs_no_trial(study: Study, tmp_path: Path) -> None:
     """A module that cannot be imported is reported with its traceback before any trial is handed out."""
     (tmp_path / "broken.py").write_text("import json\n1 / 0\n")
     hpo = study()
-    with pytest.raises(RuntimeError, match=r"(?s)cannot be imported.*broken\.py.*ZeroDivisionError"):
+    with pytest.raises(RuntimeError, match=r"(?s)cannot be imported.*broken\.py.*ZeroDivisionError") as caught:
         workers.run(f"{tmp_path}/broken.py:train", hpo, jobs=2)
+    assert str(caught.value).count("File ") == 1  # what leads to the user's file is left out
     assert hpo.trials() == []
 
 

@@ -103,14 +103,20 @@ def test_placeholders_are_filled_without_a_shell() -> None:
     [
         ((), "no command after --"),
         (("no-such-program", "x"), r"'no-such-program': there is no such program"),
+        ((__file__,), r"this file may not be run: chmod \+x .*, or say what runs it, as in -- python /"),
+        (("script.sh",), r"it is not on the PATH, but there is a file of this name: write \./script\.sh$"),
         (("python3", "-u", "no-such.py"), r"there is no file \S+/no-such\.py"),
         (("true", "{leraning_rate}"), r"\{leraning_rate\} stands .*: did you mean \{learning_rate\}\?"),
         (("true", "{x}"), r"\{x\} stands for nothing in this study: there are config, .*\{\{x\}\}"),
         (("true", "{checkpoint_dir}"), "pass --checkpoints DIR"),
     ],
 )
-def test_a_command_that_cannot_work_is_refused(words: tuple[str, ...], match: str) -> None:
+def test_a_command_that_cannot_work_is_refused(
+    words: tuple[str, ...], match: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What would only make trial after trial fail is found before one is asked for."""
+    monkeypatch.chdir(tmp_path)
+    Path("script.sh").touch(mode=0o700)
     with pytest.raises(ValueError, match=match):
         Command(words).check(["learning_rate"], checkpoints=False)
 
@@ -285,6 +291,13 @@ def test_a_worker_may_come_before_its_study(create: Create, worker: Worker) -> N
         (("a.py:f", "--", "true"), (2, "'a.py:f' and a command after --: give one of them")),
         (("--", "true", "{x}"), (1, r"^hpopt-worker: \{x\} stands for nothing in this study: there are config")),
         (("a.py:f",), (1, r"there is no file \S+a\.py")),
+        (
+            (f"{TRAINER}:tarin",),
+            (1, r"^hpopt-worker: train='\S+:tarin': there is no tarin in it; did you mean train\?$"),
+        ),
+        ((f"{TRAINER}:x",), (1, r"there is no x in it; it has train, wait, wait_stubbornly, run_out_of_memory$")),
+        ((f"{TRAINER}:os",), (1, r"os is no function, but <module 'os'")),
+        (("no_such.module:train",), (1, r"there is no module 'no_such' in this folder .*; pass \"file\.py:function\"")),
         (("--grace", "-1", "--", "true"), (1, r"grace=-1.0: pass a number of seconds")),
         (("--longest-pause", "nan", "--", "true"), (1, r"--longest-pause nan: pass a number of seconds")),
         (("--jobs", "0", "--", "true"), (1, "jobs=0: pass at least 1")),
@@ -310,5 +323,8 @@ def test_mistakes_are_told(
     except SystemExit as error:
         found = error.code if isinstance(error.code, int) else 0
     assert found == outcome[0]
-    assert re.search(outcome[1], capsys.readouterr().err, re.MULTILINE)
+    said = capsys.readouterr()
+    assert re.search(outcome[1], said.err, re.MULTILINE)
+    assert "Traceback" not in said.err
+    assert not said.out
     assert hpo.trials() == []

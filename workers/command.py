@@ -39,7 +39,7 @@ class Command:
         if not self.words:
             raise ValueError("there is no command after --: write it there, as in -- python train.py {config}")
         if shutil.which(self.words[0]) is None:
-            raise ValueError(f"command={self.words[0]!r}: there is no such program here; check the name and PATH")
+            raise ValueError(f"command={self.words[0]!r}: {_why_no_program(self.words[0])}")
         script = _script(self.words)
         if script is not None and not Path(script).is_file():
             raise ValueError(f"command={' '.join(self.words)!r}: there is no file {Path(script).absolute()}")
@@ -126,6 +126,14 @@ def _last_words(log: Path) -> Exception:
         MemoryError if lines and re.match(r"([\w.]+\.)?(MemoryError|OutOfMemoryError)\b", lines[-1]) else RuntimeError
     )
     return kind("\n".join(lines))
+
+
+def _why_no_program(word: str) -> str:
+    if not Path(word).is_file():
+        return "there is no such program here; check the name and PATH"
+    if os.access(word, os.X_OK):
+        return f"it is not on the PATH, but there is a file of this name: write ./{word}"
+    return f"this file may not be run: chmod +x {word}, or say what runs it, as in -- python {word}"
 
 
 def _script(words: Sequence[str]) -> str | None:

@@ -2,7 +2,8 @@
 
     to the runner      {"sys_path", "argv", "grace", "command"} once, then {"config", "log"} for each trial;
                        the end of the pipe: end
-    from the runner    {"ready": true} or {"broken": traceback}, then {"how", "detail"} for each trial
+    from the runner    {"ready": true}, {"refused": sentence} or {"broken": traceback}, then {"how", "detail"} for
+                       each trial
 
 How a training ended is one of the words below.
 """

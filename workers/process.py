@@ -95,6 +95,8 @@ class Runner:
         answer = self._receive()
         if answer is None:
             raise RunnerError(f"a runner process {self._epitaph()} before its first trial{tail(self._output)}")
+        if "refused" in answer:
+            raise RunnerError(answer["refused"])
         if "broken" in answer:
             raise RunnerError(f"the training function cannot be imported in a runner process:\n\n{answer['broken']}")
         self._ready = True

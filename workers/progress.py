@@ -82,6 +82,10 @@ def show(
     try:
         with watch:
             yield voice
+    except Exception:
+        if joined and not voice.trained:
+            watch.snapshot = None  # it did not get to begin: what went wrong is all that is of interest
+        raise
     finally:  # also when the study is interrupted: how far it was is what one wants to know then
         if watch.snapshot is not None:
             lines = _farewell(watch.snapshot, hpo.spec, voice.trained if joined else None)

@@ -18,6 +18,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import TracebackType
 from typing import Any, NoReturn
 
 import hpopt
@@ -25,7 +26,7 @@ from workers.command import Command, CommandFailed
 from workers.environment import LOG
 from workers.link import CRASHED, FINISHED, OUT_OF_MEMORY, RELEASED, Link
 from workers.memory import is_out_of_memory
-from workers.target import Train, load
+from workers.target import NotThereError, Train, load
 
 _DETAIL = 500
 """Characters of an error that are sent to the launcher."""
@@ -60,8 +61,11 @@ def serve(find: Callable[[], Train], link: Link, *, once: bool = False) -> int:
     try:
         try:
             train = find()
-        except Exception:  # noqa: BLE001 - the user's module may raise anything, and the launcher shows it
-            link.send({"broken": traceback.format_exc()})
+        except NotThereError as error:
+            link.send({"refused": str(error)})
+            return 1
+        except Exception as error:  # noqa: BLE001 - the user's module may raise anything, and the launcher shows it
+            link.send({"broken": "".join(traceback.format_exception(type(error), error, _theirs(error)))})
             return 1
         link.send({"ready": True})
         while (order := link.receive()) is not None:
@@ -150,10 +154,15 @@ def _print(error: BaseException) -> None:
     if isinstance(error, CommandFailed):
         print(f"hpopt-worker: {error}", file=sys.stderr)  # noqa: T201 - this is the trial's log
         return
+    traceback.print_exception(type(error), error, _theirs(error))
+
+
+def _theirs(error: BaseException) -> TracebackType | None:
+    """The part of a traceback that begins in the user's code: what leads there is of no use to them."""
     at = error.__traceback__
-    while at is not None and at.tb_frame.f_globals.get("__package__") == __package__:
+    while at is not None and at.tb_frame.f_globals.get("__package__") in (__package__, "importlib"):
         at = at.tb_next
-    traceback.print_exception(type(error), error, at)
+    return at
 
 
 def _summary(error: BaseException) -> str:

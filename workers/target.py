@@ -7,6 +7,7 @@
 So a script's own code belongs under `if __name__ == "__main__":`.
 """
 
+import difflib
 import importlib
 import importlib.util
 import inspect
@@ -21,6 +22,11 @@ Train = Callable[[dict[str, Any]], object]
 SCRIPT = "__mp_main__"
 """The name under which a script is imported. It is the one that multiprocessing uses for this, so that processes which
 the training itself spawns (the workers of a DataLoader) can unpickle what the script defines."""
+
+
+class NotThereError(ValueError):
+    """The module has no such function, or there is no such module; the text is all that the user needs."""
+
 
 _MOVE = "write a function at the top level of a file, and pass that"
 
@@ -44,13 +50,32 @@ def target_of(train: Train | str) -> str | None:
 
 
 def load(target: str) -> Train:
-    """The function that a text names. Raises whatever importing its module raises."""
+    """The function that a text names. Raises NotThereError, or whatever importing its module raises."""
     where, _, name = target.rpartition(":")
-    module = _import_script(where) if where.endswith(".py") else importlib.import_module(where)
-    train: Any = reduce(getattr, name.split("."), module)
+    try:
+        module = _import_script(where) if where.endswith(".py") else importlib.import_module(where)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{where}.".startswith(f"{error.name}."):
+            raise  # the module is there, and misses another one
+        raise NotThereError(
+            f"train={target!r}: there is no module {error.name!r} in this folder or among the installed ones; "
+            'pass "file.py:function" for a file'
+        ) from None
+    try:
+        train: Any = reduce(getattr, name.split("."), module)
+    except AttributeError:
+        raise NotThereError(f"train={target!r}: {_nothing_called(name, module)}") from None
     if not callable(train):
-        raise TypeError(f"{target} is no function: {train!r}")
+        raise NotThereError(f"train={target!r}: {name} is no function, but {train!r:.80}")
     return train  # type: ignore[no-any-return]
+
+
+def _nothing_called(name: str, module: Any) -> str:
+    functions = [each for each, found in vars(module).items() if inspect.isfunction(found) and each[0] != "_"]
+    own = [each for each in functions if vars(module)[each].__module__ == module.__name__]
+    close = difflib.get_close_matches(name, functions, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(own) or 'no function'}"
+    return f"there is no {name} in it; {hint}"
 
 
 def _checked(text: str) -> str:
