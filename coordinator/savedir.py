@@ -35,7 +35,10 @@ class SaveDir:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         given = Path(os.path.abspath(path))  # noqa: PTH100 - Path.absolute keeps the dots
         parent = Path(os.path.realpath(given.parent))
-        parent.mkdir(parents=True, exist_ok=True)
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise Refused("refused", f"{parent} is no folder: pass the path of one, which may be new") from None
         if _open_to_all(parent.stat().st_mode):
             raise Refused("refused", f"{parent} is writable by everyone: chmod o-w it, or use another directory")
         self.path = parent / given.name

@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from coordinator.batch import SCHEMA
 from coordinator.keeper import FencedError, Keeper, PoisonedError
 from coordinator.server_check import VOLATILE, problems
-from coordinator.store import AWAY, LaterSchemaError, Store, WrongTypeError
+from coordinator.store import AWAY, REFUSED, LaterSchemaError, Store, WrongTypeError
 from coordinator.suggest import Suggester
 from coordinator.timing import Timing
+from hpopt.core.address import without_credentials
 from hpopt.core.keys import StudyKeys
 from hpopt.core.messages import OLDEST, VERSION
 
@@ -41,6 +42,7 @@ class Service:
         """Nothing is connected before `run`. `alone`: the server never has another coordinator."""
         self.owner = f"{socket.gethostname()[:32]}-{os.getpid()}-{secrets.token_hex(4)} protocol {OLDEST}-{VERSION + 1}"
         self.store = Store(url, self.owner)
+        self._shown = without_credentials(url)
         self.timing = timing
         self.alone = alone
         self.keepers: dict[str, tuple[Keeper, asyncio.Task[None]]] = {}
@@ -54,7 +56,8 @@ class Service:
     async def run(self) -> None:
         """Serve until `drain` is called. Raises UnfitServerError when the server cannot be used."""
         await self._wait_for_server()
-        log.info("coordinator ready", extra={"owner": self.owner})
+        if not self.draining.is_set():
+            log.info("coordinator ready", extra={"owner": self.owner})
         loops = (self._find_hints, self._renew_forever, self._check_forever)
         try:
             async with asyncio.TaskGroup() as group:  # should one of them fail, so does the coordinator, visibly
@@ -80,8 +83,14 @@ class Service:
             try:
                 await self.check_server()
                 await self.store.announce(self._lease)
+            except REFUSED as error:
+                raise UnfitServerError(
+                    f"{self._shown} refuses us ({error}): check the credentials in --url or HPOPT_URL, or the file "
+                    "that HPOPT_PASSWORD_FILE names"
+                ) from None
             except AWAY as error:
-                log.warning("server not reachable", extra={"detail": str(error), "retry_in": round(pause, 1)})
+                extra = {"server": self._shown, "detail": str(error), "retry_in": round(pause, 1)}
+                log.warning("server not reachable", extra=extra)
                 await self._sleep(pause)
                 pause = min(5.0, 2 * pause)
             else:

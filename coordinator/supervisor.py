@@ -59,6 +59,7 @@ class Supervisor:
         self._home = SaveDir(options.directory)
         self._server = Valkey(self._home, appendfsync=options.appendfsync, port=options.port)
         self._home.claim(self._events.pause, operator=os.getpid() if options.serve else os.getppid())
+        self._server.check_port()
         if not options.serve:
             _redirect(open_log(self._home.path / "supervisor.log"), _STDERR)
         self._server_ends = Restarts()

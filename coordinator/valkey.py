@@ -63,6 +63,18 @@ class Valkey:
         """The process id of the newest start; 0 before the first."""
         return self._child.pid if self._child else 0
 
+    def check_port(self) -> None:
+        """Raise Refused("refused") if nobody could listen now at the port that is wanted."""
+        port = self._wanted_port or 0
+        try:
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a server that has just ended is no reason
+                probe.bind(("127.0.0.1", port))
+        except (OSError, OverflowError) as error:
+            why = getattr(error, "strerror", None) or "it has to be one of 1 to 65535"
+            remedy = "pass another one, or leave it out"
+            raise Refused("refused", f"--port {port} cannot be used: {why}; {remedy}") from None
+
     def start(self) -> None:
         """Start it (again), without waiting; see `ready`."""
         config = self._home.path / "valkey.conf"

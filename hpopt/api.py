@@ -1,5 +1,6 @@
 """The operator's side of the public API: create and join."""
 
+import contextlib
 import difflib
 import inspect
 import logging
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hpopt import distributed
-from hpopt.client import Inquiry
+from hpopt.client import FAILED, Inquiry
 from hpopt.core import keys as names
 from hpopt.core.address import check_url
 from hpopt.core.keys import StudyKeys
@@ -39,6 +40,8 @@ CREATE_DEADLINE = 30.0
 UNREACHABLE_AFTER = 10.0
 LAUNCH_TIMEOUT = 300.0
 """Default of `launch_timeout` with the embedded server."""
+MOST_SHOWN = 10
+"""Names of studies in the error about one that is not there."""
 ALGORITHMS = {"baye_opt": "bayes_opt", "smbo": "bayes_opt"}
 """Other spellings that the reference and its predecessor use."""
 
@@ -336,5 +339,19 @@ def _existing(server: Server, keys: StudyKeys) -> Created:
     created = read_created(server.client, keys)
     if created is None:
         where = f"{keys.path!r} on {server.client.shown}"
-        raise UnknownStudy(f"there is no study {where}: check study=, namespace= and the URL")
+        raise UnknownStudy(f"there is no study {where}: {_others(server, keys)}")
     return created
+
+
+def _others(server: Server, keys: StudyKeys) -> str:
+    """What may have been meant: the studies that are there in this namespace."""
+    paths: Any = ()
+    with contextlib.suppress(*FAILED):  # not every role may read this
+        paths = server.client.get("SMEMBERS", names.STUDIES)
+    spaced = (path.decode(errors="replace").partition("/") for path in paths)
+    there = sorted(study for namespace, _, study in spaced if namespace == keys.namespace)
+    if close := difflib.get_close_matches(keys.study, there, n=1):
+        return f"did you mean {close[0]!r}?"
+    shown = ", ".join(map(repr, there[:MOST_SHOWN])) + (", ..." if there[MOST_SHOWN:] else "")
+    have = f"in namespace {keys.namespace!r} there is {shown or 'none'}"
+    return f"{have}; check the study's name, the namespace and the URL"

@@ -24,7 +24,7 @@ from hpopt.curves import read_tails
 from hpopt.errors import HpoptError
 from hpopt.mirror import Mirror
 from hpopt.outage import DEADLINE, Patience, deadline
-from hpopt.results import TrialRow, best, print_table, progress, read_created, read_trials, row
+from hpopt.results import TrialRow, best, print_table, progress, read_created, read_paused, read_trials, row
 from hpopt.server import Server
 from hpopt.session import Session
 
@@ -107,6 +107,12 @@ class HpOpt:
         if not self._closed:
             self._outlast(self._follow)
         return self._known()[1]
+
+    @property
+    def paused(self) -> str:
+        """Why the study is paused: trials failed before their first report, one after the other. "" if it is not."""
+        self._check_open()
+        return self._outlast(lambda: read_paused(self._server.client, self._keys))
 
     def __repr__(self) -> str:
         return f"HpOpt(study={self._keys.path!r}, server={self._server.client.shown!r})"

@@ -99,6 +99,12 @@ def read_created(client: Client, keys: StudyKeys) -> Created | None:
     return Created(uid.decode(), spec, notices, stored.get("schedule"))
 
 
+def read_paused(client: Client, keys: StudyKeys) -> str:
+    """Why the study is paused, "" if it is not, or not there."""
+    state = client.get("HGET", keys.meta, "state")
+    return "" if state is None else str(msgpack.unpackb(state)["paused"])
+
+
 def row(trial: Trial) -> TrialRow:
     """The trial for a table."""
     return TrialRow(

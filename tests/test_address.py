@@ -28,8 +28,8 @@ def test_urls_that_can_be_used(url: str, shown: str) -> None:
     [
         "SECRET@host", "SECRET:SECRET@host:6379", "http://:SECRET@host", "redis://:SECRET@host/1",
         "redis://:SECRET@host?db=1", "redis://:SEC/RET@host", "redis://:12/RET@host", "redis://:SEC?RET@host",
-        "redis://:SEC[RET@host", "redis://:SECRET@host:port", "redis://:SECRET@host:99999", "unix://:SECRET@/s?db=3",
-        "unix://:SECRET@", "",
+        "redis://:SEC[RET@host", "redis://:SECRET@host:port", "redis://:SECRET@host:99999", "redis://host:port",
+        "redis://host:99999", "unix://:SECRET@/s?db=3", "unix://:SECRET@", "",
     ],
 )  # fmt: skip
 def test_urls_that_cannot_be_used(url: str) -> None:

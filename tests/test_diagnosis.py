@@ -15,6 +15,7 @@ from hpopt import api
 from hpopt.core.keys import COORDINATORS, StudyKeys
 from tests.conftest import Create, Quick, Start
 from tests.server import Server, start_coordinator, until
+from tests.site import Site
 from tests.studies import sample, train
 
 KEYS = StudyKeys("default", "run")
@@ -81,6 +82,26 @@ def test_log(tmp_path: Path, study: Create) -> None:
     assert [line for line in coordinator.lines if not LINE.fullmatch(line)] == []
     assert "s3cret" not in coordinator.output
     assert re.search(r"INFO trial completed study=default/run trial=0 detail=\"", coordinator.output)
+
+
+def test_wrong_credentials(site: Site) -> None:
+    """A coordinator that the server refuses ends, and says what to check; no password is shown."""
+    coordinator = start_coordinator(f"redis://:wr0ng@127.0.0.1:{site.port}")
+    assert coordinator.wait() == REFUSED
+    (line,) = coordinator.lines
+    assert f'ERROR server refused detail="{site.shown} refuses us (' in line
+    assert "check the credentials in --url or HPOPT_URL" in line
+    assert "wr0ng" not in line
+
+
+def test_a_coordinator_that_never_got_to_its_server(server: Server) -> None:
+    """It says which server it waits for, and does not claim to be ready when it is asked to end."""
+    server.kill()
+    coordinator = start_coordinator(server.url)
+    coordinator.wait_for(f"WARNING server not reachable server={server.url} ")
+    coordinator.signal(signal.SIGTERM)
+    assert coordinator.wait() == 0
+    assert "ready" not in coordinator.output
 
 
 def test_an_outage_is_told_once(server: Server, quick: Quick, study: Create) -> None:

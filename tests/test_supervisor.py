@@ -5,6 +5,7 @@ import json
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -23,8 +24,8 @@ from coordinator.refusal import EXIT_CODES, Refused
 from coordinator.resp import Resp, ServerSaysNo
 from coordinator.savedir import SaveDir, open_log, write_private
 from hpopt.core.keys import StudyKeys
+from tests.server import ROOT, Program
 
-ROOT = Path(__file__).resolve().parents[1]
 DEADLINE = 15.0
 Supervisor = subprocess.Popen[str]
 Start = Callable[..., Supervisor]
@@ -454,6 +455,24 @@ def test_serving_on_loopback_with_a_password(home: Path, start: Start) -> None:
     process.send_signal(signal.SIGINT)
     assert process.wait(DEADLINE) == 0
     assert has_ended(server_pid)
+
+
+def test_what_cannot_be_served_is_said_in_one_line(tmp_path: Path) -> None:
+    """A port that is taken, or is none, and a folder that is none."""
+    (tmp_path / "file").touch()
+
+    def said(name: str, port: int) -> str:
+        words = ["-P", "-m", "coordinator", "--serve", str(tmp_path / name), "--port", str(port)]
+        program = Program([sys.executable, *words], environment={"PYTHONPATH": str(ROOT)})
+        assert program.wait() == EXIT_CODES["refused"]
+        return program.output
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        remedy = "pass another one, or leave it out"
+        assert said("taken", port) == f"--port {port} cannot be used: Address already in use; {remedy}"
+    assert said("none", 65536) == f"--port 65536 cannot be used: it has to be one of 1 to 65535; {remedy}"
+    assert said("file", 0) == f"{tmp_path}/file is no folder: pass the path of one, which may be new"
 
 
 def test_small_client_reads_every_kind_of_reply(home: Path, start: Start) -> None:

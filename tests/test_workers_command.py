@@ -178,6 +178,17 @@ def test_commands_without_a_report_pause_the_study(create: Create, worker: Worke
     program.wait_for(r"^hpopt-worker: .* was hpopt.report called\?.*\. The log of the last trial here: \S+-2\.log$")
 
 
+def test_a_study_that_pauses_is_told_of_at_once(create: Create, worker: Worker) -> None:
+    """A worker does not sit out the pause after its last crash, to say only then that nothing more is handed out."""
+    hpo = create()
+    assert not hpo.paused
+    program = worker(hpo, "--longest-pause", "1", "--", "sh", "-c", "exit 7")
+    assert program.wait(PATIENCE) == 1, program.output
+    program.wait_for("5 times in a row: the next one begins in 1 s")
+    assert "6 times in a row" not in program.output
+    assert hpo.paused.startswith("3 trials in a row failed before their first report")
+
+
 def test_a_worker_can_wait_while_the_study_is_paused(create: Create, worker: Worker, tmp_path: Path) -> None:
     """With --when-paused wait it goes on by itself when the study was resumed."""
     hpo = create(num_trials=4)
@@ -301,7 +312,17 @@ def test_a_worker_may_come_before_its_study(create: Create, worker: Worker) -> N
         (("--grace", "-1", "--", "true"), (1, r"grace=-1.0: pass a number of seconds")),
         (("--longest-pause", "nan", "--", "true"), (1, r"--longest-pause nan: pass a number of seconds")),
         (("--jobs", "0", "--", "true"), (1, "jobs=0: pass at least 1")),
-        (("--study", "unheard-of", "--", "true"), (1, "there is no study 'default/unheard-of'")),
+        (
+            ("--study", "unheard-of", "--", "true"),
+            (1, "there is no study 'default/unheard-of' .* check the study's name"),
+        ),
+        (("--study", "test_mistakes_are_told_x", "--", "true"), (1, r"did you mean 'test_mistakes_are_told\w+'\?$")),
+        (("--namespace", "ours", "--", "true"), (1, "in namespace 'ours' there is none; check the study's name")),
+        (("--logs", "/dev/null/x", "--", "true"), (1, r"--logs /dev/null/x: no such folder can be made here \(Not")),
+        (
+            ("--checkpoints", "/dev/null", "--", "true"),
+            (1, r"--checkpoints /dev/null: no such folder can be made here"),
+        ),
         (("--url", "redis://127.0.0.1:1", "--", "true"), (1, "redis://127.0.0.1:1 is unreachable")),
         (("--url", "", "--", "true"), (1, r"where is the server\? Pass --url")),
     ],

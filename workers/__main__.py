@@ -130,11 +130,20 @@ def _joined(arguments: argparse.Namespace) -> hpopt.HpOpt:
             time.sleep(1)
 
 
+def _make(option: str, folder: Path) -> None:
+    """Make the folder now: what cannot be made is better told before a trial is begun."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"--{option} {folder}: no such folder can be made here ({error.strerror})") from None
+
+
 def _settings(arguments: argparse.Namespace, hpo: hpopt.HpOpt) -> Settings:
     logs = log_folder(hpo) if arguments.logs is None else Path(arguments.logs).absolute()
     checkpoints = checkpoint_root(hpo, arguments.checkpoints)
+    _make("logs", logs)
     if checkpoints:
-        Path(checkpoints).mkdir(parents=True, exist_ok=True)  # what cannot be made is better told now
+        _make("checkpoints", Path(checkpoints))
     return Settings(
         arguments.jobs,
         logs,

@@ -18,6 +18,8 @@ from workers.table import params_text
 
 _ASK = 5.0
 """Seconds after which a thread that waits for a sample looks whether it is still wanted."""
+_LOOK_WHETHER_PAUSED = 2.0
+"""Seconds between two looks, in a pause after a crash, whether trials are handed out at all."""
 _LOOK_WHETHER_RESUMED = 5.0
 """Seconds between two requests for a sample of a paused study."""
 _AFTER_KILL = 5.0
@@ -163,10 +165,13 @@ class Crew:
 
     def _pause(self, backoff: Backoff, lasted: float, *, crashed: bool) -> None:
         seconds = backoff.after(lasted, crashed=crashed)
-        if seconds > 0:
-            times = "" if backoff.crashes == 1 else f", {backoff.crashes} times in a row"
-            self._say(f"the training crashed{times}: the next one begins in {seconds:.0f} s")
-            self._stopping.wait(seconds)
+        if seconds <= 0 or self._hpo.paused:
+            return  # who asks a paused study for a sample hears why
+        times = "" if backoff.crashes == 1 else f", {backoff.crashes} times in a row"
+        self._say(f"the training crashed{times}: the next one begins in {seconds:.0f} s")
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0 and not (self._stopping.is_set() or self._hpo.paused):
+            self._stopping.wait(min(left, _LOOK_WHETHER_PAUSED))
 
     def _new_runner(self, slot: int) -> Runner:
         settings = self._settings

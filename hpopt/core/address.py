@@ -19,7 +19,8 @@ def check_url(url: str) -> str:
         parts = urlsplit(url)
         _ = parts.port if parts.scheme != SENTINEL else None
     except ValueError:  # its text may hold a part of the password
-        raise ValueError(f"url={shown!r} cannot be read: write what is special in a password as %XX") from None
+        remedy = "write what is special in a password as %XX" if "@" in url else "use redis://host:port, with a number"
+        raise ValueError(f"url={shown!r} cannot be read: {remedy}") from None
     if parts.scheme == SENTINEL:
         return _check_sentinels(url, parts, shown)
     if parts.scheme not in ("redis", "rediss", "unix") or (parts.scheme == "unix" and not parts.path):
