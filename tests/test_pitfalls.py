@@ -60,7 +60,6 @@ seeds: test_threads_do_not_share_a_sequence, test_global_random_numbers_are_left
 too many BLAS threads: test_a_fit_has_one_thread, test_imports.py::test_imports_follow_the_layers
 """
 
-import ast
 import asyncio
 import logging
 import math
@@ -74,7 +73,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +89,7 @@ from hpopt.core.spec import StudySpec
 from hpopt.core.trial import TrialState
 from hpopt.samplers.base import suggest
 from hpopt.score import to_score
+from tests.named import named_in
 from tests.simulation import Simulation
 from tests.space_helpers import typed
 
@@ -550,14 +549,3 @@ def test_the_cases_are_covered_by_these_tests() -> None:
     assert missing == []
     own = re.findall(r"(?<![:\w])(test_\w+)(?!\.py|\w)", __doc__ or "")
     assert own == [name for name in named_in(here) if name != "test_the_cases_are_covered_by_these_tests"]
-
-
-@cache
-def named_in(path: Path) -> list[str]:
-    """The tests of a file, in their order: test_x or TestY::test_x."""
-    found = []
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        inner, prefix = (node.body, f"{node.name}::") if isinstance(node, ast.ClassDef) else ([node], "")
-        functions = [each.name for each in inner if isinstance(each, ast.FunctionDef)]
-        found += [f"{prefix}{name}" for name in functions if name.startswith("test_")]
-    return found
