@@ -8,14 +8,15 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from coordinator.heartbeat import Heartbeat
 from coordinator.logs import configure
-from coordinator.service import Service, UnfitServerError
-from coordinator.store import AWAY, REFUSED, Store
-from coordinator.supervisor import serve
 from coordinator.timing import Timing
-from hpopt.core.address import check_url, without_credentials
+
+if TYPE_CHECKING:
+    from coordinator.service import Service
 
 PASSWORD_FILE = "HPOPT_PASSWORD_FILE"  # noqa: S105 - the name of a variable
 """Environment variable: a file with the server's password, which then stands in no command line."""
@@ -29,17 +30,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit status."""
     options = _parser().parse_args(arguments)
     if options.serve:
+        from coordinator.supervisor import serve
+
         return serve(options.serve, port=options.port)
-    if not options.url:
-        _parser().error("give the server's URL with --url or in HPOPT_URL (or --serve DIR to start a server here)")
-    try:
-        options.url = with_password(check_url(options.url), os.environ)
-    except (ValueError, OSError) as error:
-        _parser().error(str(error))
-    configure(options.log_level)
+    heartbeat = Heartbeat(options.heartbeat) if options.heartbeat else None
+    problem = heartbeat.problem() if heartbeat and options.check else ""
+    if heartbeat and options.check and not problem:
+        print("healthy")  # this far nothing was loaded that takes time: a health check runs every few seconds
+        return 0
+    url = _url(options.url)
     if options.check:
-        return asyncio.run(_check(options.url))
-    return asyncio.run(_serve(options.url, _timing(options), owned=options.embedded))
+        return asyncio.run(_check(url, problem))
+    if heartbeat:
+        try:
+            heartbeat.begin()
+        except OSError as error:
+            _parser().error(f"--heartbeat: pass a file that can be written: {error}")
+    configure(options.log_level)
+    return asyncio.run(_serve(url, _timing(options), heartbeat, owned=options.embedded))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -50,6 +58,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--serve", metavar="DIR", help="start the bundled server on loopback, with its data in DIR")
     parser.add_argument("--port", type=int, default=0, help="its port; 0 chooses one (default: %(default)s)")
     parser.add_argument("--check", action="store_true", help="say whether the server and a coordinator are healthy")
+    parser.add_argument(
+        "--heartbeat",
+        type=Path,
+        metavar="FILE",
+        help="keep FILE fresh while the server answers; with --check: whether the coordinator that keeps it is healthy",
+    )
     parser.add_argument("--embedded", action="store_true", help="shorter times, for a server that one operator owns")
     parser.add_argument("--lease", type=float, metavar="S", help="seconds after which a dead coordinator is replaced")
     parser.add_argument("--grace", type=float, metavar="S", help="seconds of silence until a trainer is given up")
@@ -57,6 +71,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tick", type=float, metavar="S", help="seconds between looks at the heartbeats")
     parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     return parser
+
+
+def _url(given: str | None) -> str:
+    """The server's URL with its credentials; a URL that cannot be used is an error of the command line."""
+    from hpopt.core.address import check_url
+
+    if not given:
+        _parser().error("give the server's URL with --url or in HPOPT_URL (or --serve DIR to start a server here)")
+    try:
+        return with_password(check_url(given), os.environ)
+    except (ValueError, OSError) as error:
+        _parser().error(str(error))
 
 
 def _timing(options: argparse.Namespace) -> Timing:
@@ -71,6 +97,8 @@ def _timing(options: argparse.Namespace) -> Timing:
 
 def with_password(url: str, environment: Mapping[str, str]) -> str:
     """The URL with the password that a mounted secret holds, unless it has credentials already."""
+    from hpopt.core.address import without_credentials
+
     path = environment.get(PASSWORD_FILE)
     if not path or without_credentials(url) != url:
         return url
@@ -79,8 +107,10 @@ def with_password(url: str, environment: Mapping[str, str]) -> str:
     return f"{scheme}://:{password}@{rest}"
 
 
-async def _serve(url: str, timing: Timing, *, owned: bool) -> int:
-    service = Service(url, timing, alone=owned)
+async def _serve(url: str, timing: Timing, heartbeat: Heartbeat | None, *, owned: bool) -> int:
+    from coordinator.service import Service, UnfitServerError
+
+    service = Service(url, timing, alone=owned, heartbeat=heartbeat)
     loop = asyncio.get_running_loop()
     watch = asyncio.create_task(_drain_when_orphaned(service)) if owned else None
     for name in (signal.SIGTERM, signal.SIGINT):
@@ -96,7 +126,7 @@ async def _serve(url: str, timing: Timing, *, owned: bool) -> int:
     return 0
 
 
-async def _drain_when_orphaned(service: Service) -> None:
+async def _drain_when_orphaned(service: "Service") -> None:
     """A supervisor that is killed takes its children along on Linux only; elsewhere they have to notice."""
     parent = os.getppid()
     while os.getppid() == parent:  # noqa: ASYNC110 - nothing tells of a parent's death
@@ -104,20 +134,23 @@ async def _drain_when_orphaned(service: Service) -> None:
     service.drain()
 
 
-async def _check(url: str) -> int:
+async def _check(url: str, problem: str) -> int:
+    """Say in one line what is wrong: with the server, else with the heartbeat (`problem`), else with coordinators."""
+    from coordinator.store import AWAY, REFUSED, Store
+
     store = Store(url, "check")
     try:
         await store.info()
-        alive = await store.coordinators()
+        if not (problem or await store.coordinators()):
+            problem = "the server answers, but no coordinator is running"
     except AWAY as error:
         refused = isinstance(error, REFUSED)
         what = "refuses us, check the credentials" if refused else "does not answer"
-        print(f"unhealthy: the server {what}: {error}")
-        return 1
+        problem = f"the server {what}: {error}"
     finally:
         await store.close()
-    print("healthy" if alive else "unhealthy: the server answers, but no coordinator is running")
-    return 0 if alive else 1
+    print(f"unhealthy: {problem}" if problem else "healthy")
+    return 1 if problem else 0
 
 
 if __name__ == "__main__":

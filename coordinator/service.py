@@ -10,6 +10,7 @@ import socket
 from collections.abc import Mapping
 
 from coordinator.batch import SCHEMA
+from coordinator.heartbeat import Heartbeat
 from coordinator.keeper import FencedError, Keeper, PoisonedError
 from coordinator.server_check import VOLATILE, problems
 from coordinator.store import AWAY, REFUSED, LaterSchemaError, Store, WrongTypeError
@@ -37,7 +38,13 @@ class Service:
     """One coordinator process. Any number of them may be alive at once."""
 
     def __init__(
-        self, url: str, timing: Timing, environment: Mapping[str, str] = os.environ, *, alone: bool = False
+        self,
+        url: str,
+        timing: Timing,
+        environment: Mapping[str, str] = os.environ,
+        *,
+        alone: bool = False,
+        heartbeat: Heartbeat | None = None,
     ) -> None:
         """Nothing is connected before `run`. `alone`: the server never has another coordinator."""
         self.owner = f"{socket.gethostname()[:32]}-{os.getpid()}-{secrets.token_hex(4)} protocol {OLDEST}-{VERSION + 1}"
@@ -45,6 +52,7 @@ class Service:
         self._shown = without_credentials(url)
         self.timing = timing
         self.alone = alone
+        self.heartbeat = heartbeat
         self.keepers: dict[str, tuple[Keeper, asyncio.Task[None]]] = {}
         self.draining = asyncio.Event()
         self._allow_volatile = environment.get(VOLATILE) == "1"
@@ -82,7 +90,7 @@ class Service:
         while not self.draining.is_set():
             try:
                 await self.check_server()
-                await self.store.announce(self._lease)
+                await self._announce()
             except REFUSED as error:
                 raise UnfitServerError(
                     f"{self._shown} refuses us ({error}): check the credentials in --url or HPOPT_URL, or the file "
@@ -187,11 +195,16 @@ class Service:
     def _lease(self) -> int:
         return int(self.timing.lease * 1000)
 
+    async def _announce(self) -> None:
+        await self.store.announce(self._lease)
+        if self.heartbeat is not None:
+            self.heartbeat.beat(self.timing.lease)
+
     async def _renew_forever(self) -> None:
         while True:
             await asyncio.sleep(self.timing.lease / 3)
             try:
-                await self.store.announce(self._lease)
+                await self._announce()
                 for path, (keeper, task) in list(self.keepers.items()):
                     if keeper.seq and not await self.store.renew(keeper.keys, self._lease):  # without seq, not ours yet
                         log.warning("lease lost", extra={"study": path})
@@ -200,6 +213,8 @@ class Service:
                 log.warning("leases not renewed", extra={"detail": str(error)})
 
     async def _let_go(self) -> None:
+        if self.heartbeat is not None:
+            self.heartbeat.end()
         tasks = [task for _, task in self.keepers.values()]
         for keeper, _ in list(self.keepers.values()):
             keeper.draining.set()
