@@ -13,7 +13,7 @@ from tests.server import ROOT
 PACKAGES = ("hpopt.core", "hpopt.samplers", "hpopt", "coordinator", "workers")
 MAY_IMPORT = {
     "hpopt.core": {"hpopt.core"},
-    "hpopt.samplers": {"hpopt.core", "hpopt.samplers", "numpy", "scipy", "sklearn"},
+    "hpopt.samplers": {"hpopt.core", "hpopt.samplers", "numpy", "scipy"},
     "hpopt": {"hpopt", "hpopt.core", "redis", "msgpack"},
     "coordinator": {"coordinator", "hpopt.core", "redis", "hiredis", "msgpack"},
     "workers": {"workers", "hpopt", "rich"},
