@@ -4,7 +4,9 @@ Run it with `python examples/digits.py`, after `pip install 'hpopt[local,torch]'
 """
 
 import argparse
+import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -103,11 +105,11 @@ def train(config: dict[str, Any]) -> None:
             break
 
 
-def tune(
-    save_path: str | Path, seed: int | None, trials: int = TRIALS, *, progress: bool = True, resume: bool = False
-) -> dict[str, Any]:
-    """Run a study and return the best hyper-parameters."""
-    with hpopt.create(
+def create(
+    save_path: str | Path, seed: int | None, trials: int = TRIALS, *, jobs: int = JOBS, resume: bool = False
+) -> hpopt.HpOpt:
+    """The study, of which `jobs` trials are trained at once."""
+    return hpopt.create(
         full_dataset_size=len(load().train),
         num_full_iterations=EPOCHS,
         search_space=SPACE,
@@ -119,11 +121,30 @@ def tune(
         num_trials=trials,
         max_iterations=EPOCHS,
         subset_ratio=1.0,
-        num_workers=JOBS,
+        num_workers=jobs,
         seed=seed,
         resume=resume,
-    ) as hpo:
-        best = workers.run(train, hpo, jobs=JOBS, progress=progress)
+    )
+
+
+def tune(
+    save_path: str | Path, seed: int | None, trials: int = TRIALS, *, progress: bool = True, resume: bool = False
+) -> dict[str, Any]:
+    """Run a study on this machine and return the best hyper-parameters."""
+    with create(save_path, seed, trials, resume=resume) as hpo:
+        return _found(workers.run(train, hpo, jobs=JOBS, progress=progress))
+
+
+def wait(save_path: str | Path, seed: int | None, trials: int, *, jobs: int, resume: bool) -> dict[str, Any]:
+    """Have `jobs` trials at once trained by hpopt-worker elsewhere, and return the best hyper-parameters."""
+    with create(save_path, seed, trials, jobs=jobs, resume=resume) as hpo:
+        print(f"Train its trials with `hpopt-worker --study {hpo.study} examples/digits.py:train`.", flush=True)
+        while hpo.get_progress() < 1:  # get_best_config(wait=True) would not wait for workers that are yet to come
+            time.sleep(1)
+        return _found(hpo.get_best_config())
+
+
+def _found(best: dict[str, Any] | None) -> dict[str, Any]:
     if best is None:
         raise RuntimeError("no trial has reported a score")
     return best
@@ -160,9 +181,16 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the search (default: %(default)s)")
     parser.add_argument("--trials", type=int, default=TRIALS, help="how many to run (default: %(default)s)")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted study")
+    parser.add_argument("--workers", type=int, metavar="N", help="train nothing here: N jobs of hpopt-worker do")
     arguments = parser.parse_args()
+    if arguments.workers is not None and not os.environ.get("HPOPT_URL"):
+        parser.error("--workers: say in HPOPT_URL where the server is that they can reach as well")
+    what = (arguments.save_path, arguments.seed, arguments.trials)
     try:
-        best = tune(arguments.save_path, arguments.seed, arguments.trials, resume=arguments.resume)
+        if arguments.workers is None:
+            best = tune(*what, resume=arguments.resume)
+        else:
+            best = wait(*what, jobs=arguments.workers, resume=arguments.resume)
     except KeyboardInterrupt:
         sys.exit("\nInterrupted. What was trained is kept: go on with --resume.")
     print("\nLog-loss on images that were held out, mean of 3 trainings:")
