@@ -8,9 +8,11 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+LOCK = build/uv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+  --no-annotate --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types format bench-smoke clean
+.PHONY: help demo test lint types format bench-smoke lock clean
 
 help: ## Show what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1@\2/p' $(MAKEFILE_LIST) | awk -F@ '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -45,9 +47,19 @@ bench-smoke: $(INSTALLED) ## Run each benchmark for a moment: do they still work
 	$(BIN)/python -m benchmarks.decisions --rung 100,1000 --trials 100 --steps 100
 	$(BIN)/python -m benchmarks.subset --tasks digits --configs 4 --draws 1 --epochs 2 --rounds 10
 
+lock: $(INSTALLED) build/uv/bin/uv ## Renew the versions and hashes of what the images install
+	$(LOCK) --constraint constraints.txt --extra coordinator --output-file requirements/coordinator.lock pyproject.toml
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
+	  | $(LOCK) --output-file requirements/build.lock -
+
 clean: ## Remove .venv, caches and builds
 	rm -rf .venv build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+build/uv/bin/uv: constraints.txt
+	$(PYTHON) -m venv build/uv
+	build/uv/bin/pip install --quiet uv --constraint constraints.txt
+	@touch $@
 
 # Older than what it is made from: made again, in place.
 $(INSTALLED): pyproject.toml constraints.txt
