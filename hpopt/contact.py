@@ -15,6 +15,7 @@ from hpopt.core.trial import LONGEST_LOG
 from hpopt.errors import HpoptUnavailable
 from hpopt.heartbeat import Heart
 from hpopt.outage import DEADLINE, Patience, deadline, goes_on
+from hpopt.role import NobodySpeaksError, Role
 from hpopt.status import Status
 
 UNSENT = 1024
@@ -35,8 +36,7 @@ class Contact:
         self.identity = identity
         self.client = client
         self.heart = heart
-        self.life, self.restart = distributed.life()
-        self.speaks = distributed.is_speaker()
+        self.role = Role()
         self.lock = threading.RLock()
         self.started = False
         self.stopped = False
@@ -54,6 +54,11 @@ class Contact:
         self._arrived = False
 
     @property
+    def life(self) -> str:
+        """Which life of the attempt this process belongs to."""
+        return self.role.life
+
+    @property
     def alive_key(self) -> str:
         """The key of this life's heartbeat."""
         identity = self.identity
@@ -66,10 +71,12 @@ class Contact:
         with self.lock:
             if self.stopped:
                 return
-            if self.speaks:
-                self.heart.add(self.alive_key)  # again: a forked child has not inherited its parent's heart
+            if self.role.update():
+                self.fall_silent()
             if not self.started:
                 self._begin(self._first_verdict())
+            if self.role.speaks and not self.stopped:
+                self.heart.add(self.alive_key)  # again: a forked child has not inherited its parent's heart
 
     def report(self, score: float | None, step: int | None) -> Status:
         """The score of the next step, or of `step`. Whoever is interrupted may report the same step again."""
@@ -78,7 +85,7 @@ class Contact:
             if self.stopped:
                 return Status.STOP
             step = self.step + 1 if step is None else step
-            status = self._speak(step, score) if self.speaks else self._listen(step)
+            status = self._speak(step, score) if self.role.speaks else self._listen(step)
             self.step = step
             if status is Status.STOP:
                 self.end()
@@ -125,26 +132,20 @@ class Contact:
             return verdict if self._meant(verdict) else None
         if verdict.attempt != mine:
             return verdict if verdict.attempt > mine else None
-        if self.life in verdict.refused or verdict.stop_step is not None or verdict.life == self.life:
-            return verdict
-        if not self.speaks and self.restart < 0:
-            return verdict  # without a launcher's count, a follower belongs to whichever life there is
-        return None
+        return None if self.role.begun(verdict) is None else verdict
 
     def _begin(self, verdict: Verdict) -> None:
-        over = verdict.stray or verdict.attempt > self.identity.attempt or self.life in verdict.refused
-        if over or (self.speaks and verdict.stop_step is not None):
+        if verdict.stray or verdict.attempt > self.identity.attempt or not self.role.begun(verdict):
             self._log_stop(verdict)
             self.end()
             return
-        if not self.speaks:
-            self.life = verdict.life
+        self.role.life = verdict.life
         self.started = True
         self.step = verdict.base_step
 
     def _meant(self, verdict: Verdict) -> bool:
         """Whether a stray verdict is the answer to this very process; a follower's questions carry no life."""
-        life = self.life if self.speaks else ""
+        life = self.life if self.role.speaks else ""
         return (verdict.attempt, verdict.life) == (self.identity.attempt, life)
 
     def _accept_report(self, step: int, verdict: Verdict) -> Status | None:
@@ -171,13 +172,12 @@ class Contact:
 
     def _first_verdict(self) -> Verdict:
         identity = self.identity
-        if not self.speaks:
+        if not self.role.speaks:
             try:
                 return self._wait(self._query(), self._accept_start)
-            except _NobodySpeaksError:
-                self.speaks = True  # this is a task of its own
-                self.heart.add(self.alive_key)
-        start = Start(identity.uid, identity.trial, identity.attempt, self.life, self.restart, _own_log())
+            except NobodySpeaksError:
+                self.role.speak(identity.trial)
+        start = Start(identity.uid, identity.trial, identity.attempt, self.life, self.role.restart, _own_log())
         return self._wait(start, self._accept_start)
 
     def _listen(self, step: int) -> Status:
@@ -232,12 +232,13 @@ class Contact:
 
         seconds = deadline() if limit is None else limit
         patience = Patience(seconds, seconds, DEADLINE if limit is None else "", out=self.adrift)
-        if query and not self.started and distributed.may_be_independent():
-            patience.remind, patience.every = _give_up, distributed.INDEPENDENT_AFTER
+        if query:
+            self.role.vigil(patience, self.identity.trial, started=self.started)
         try:
             return self.client.ask(inquiry, hear, patience)
         except TimeoutError as error:
-            raise HpoptUnavailable(f"{self.client.shown}: {error} ({patience.limit})") from None
+            remedy = f": {self.role.remedy}" if query else ""
+            raise HpoptUnavailable(f"{self.client.shown}: {error} ({patience.limit}){remedy}") from None
         finally:
             self._last, self._arrived = inquiry.last, inquiry.arrived
 
@@ -245,11 +246,3 @@ class Contact:
 def _own_log() -> str:
     """Where the output of this process goes, as text that can travel whatever bytes the path is made of."""
     return os.environ.get(LOG, "").encode(errors="replace").decode()[:LONGEST_LOG]
-
-
-class _NobodySpeaksError(Exception):
-    """No rank 0 has come, although all is well."""
-
-
-def _give_up() -> None:
-    raise _NobodySpeaksError

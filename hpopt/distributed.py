@@ -5,41 +5,44 @@ A training job may have many processes. Only global rank 0 sends; the others rea
 
 import hashlib
 import os
+import re
 import sys
 from pathlib import PurePath
 from typing import Any
 
+from hpopt.launchers import LOCAL, SCHEDULERS, TORCH, launch, number, scheduler
+
 INDEPENDENT_AFTER = 30.0
 """Seconds without any contact of a rank 0 after which a process that `may_be_independent` speaks for itself."""
 
-SCHEDULER_RANKS = ("SLURM_PROCID", "OMPI_COMM_WORLD_RANK")
-"""Ranks given by a scheduler: to the ranks of one job, but just as well to many tasks that are unrelated."""
-
-RANK_VARIABLES = (
-    "RANK", "LOCAL_RANK", "GROUP_RANK", "ROLE_RANK", "ROLE_NAME", "NODE_RANK",
-    "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE", "ROLE_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT",
-    "TORCHELASTIC_RESTART_COUNT", "TORCHELASTIC_MAX_RESTARTS", "TORCHELASTIC_RUN_ID", "TORCHELASTIC_USE_AGENT_STORE",
-    "TORCHELASTIC_ERROR_FILE",
-    "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID",
-    "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE",
-    "OMPI_COMM_WORLD_NODE_RANK", "OMPI_UNIVERSE_SIZE",
-)  # fmt: skip
-"""What a launcher says of its own processes: not true of what such a process starts in turn."""
+LIFE = "HPOPT_LIFE"
+"""Environment variable: a text that all processes of a training job share, and no other launch of it has. A runner sets
+it for what its trainer starts in turn; a user may, for a launcher that tells no launch from another."""
+_LIFE = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 
 # Made once per process: a forked child (of a DataLoader, say) goes on with its parent's life.
 _NONCE = os.urandom(8).hex()
 
-LIFE = "HPOPT_LIFE"
-"""Environment variable: the life that a runner has begun, for the processes that its trainer starts in turn."""
-
 
 def rank() -> int:
-    """Global rank of this process in its training job; 0 if it is the only one."""
+    """Global rank of this process in its training job; 0 if it is the only one.
+
+    torch.distributed knows, once it is initialised. Before that it is what the launcher says, the innermost of several.
+    """
+    known = group_rank()
+    if known is None:
+        known = number(TORCH.rank)
+    if known is None:
+        known = next((found for each in SCHEDULERS if (found := number(each.rank)) is not None), None)
+    if known is None:
+        known = max(number(name) or 0 for name in LOCAL)
+    return known
+
+
+def group_rank() -> int | None:
+    """The rank in torch.distributed's process group; None if there is no group (yet, or any more)."""
     group = _process_group()
-    if group is not None:
-        return int(group.get_rank())
-    numbers = (_number(name) for name in ("RANK", *SCHEDULER_RANKS))
-    return next((number for number in numbers if number is not None), 0)
+    return None if group is None else int(group.get_rank())
 
 
 def is_speaker() -> bool:
@@ -52,7 +55,10 @@ def is_alone() -> bool:
     group = _process_group()
     if group is not None:
         return int(group.get_world_size()) <= 1
-    return all((_number(name) or 1) <= 1 for name in ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS"))
+    if (number(TORCH.size) or 1) > 1:
+        return False
+    found = None if number(TORCH.rank) is not None else scheduler()
+    return found is None or number(found.size) == 1
 
 
 def may_be_independent() -> bool:
@@ -60,32 +66,51 @@ def may_be_independent() -> bool:
 
     Real ranks find each other through torch.distributed, or at least have RANK, MASTER_ADDR or a WORLD_SIZE above 1.
     """
-    together = _process_group() is not None or _number("RANK") is not None or bool(os.environ.get("MASTER_ADDR"))
-    return not together and (_number("WORLD_SIZE") or 1) <= 1 and rank() > 0
+    together = _process_group() is not None or number(TORCH.rank) is not None or bool(os.environ.get("MASTER_ADDR"))
+    return not together and (number(TORCH.size) or 1) <= 1 and rank() > 0
+
+
+def restarts_left() -> bool:
+    """Whether the launcher starts all ranks again when one of them fails."""
+    done, most = number("TORCHELASTIC_RESTART_COUNT"), number("TORCHELASTIC_MAX_RESTARTS")
+    return done is not None and most is not None and done < most
+
+
+def job() -> tuple[str, int]:
+    """What the lives of this training job begin with, and its launcher's restart count (-1 without a launcher's).
+
+    A life is a name for what was started at once, and goes or falls together: "launch", or "launch:which of it". The
+    text is "" if nothing tells this launch from another. Raises ValueError for a bad HPOPT_LIFE.
+    """
+    begun = os.environ.get(LIFE, "")
+    if begun and not _LIFE.fullmatch(begun):
+        raise ValueError(f"{LIFE}={begun!r}: use 1 to 40 of the characters A-Z a-z 0-9 _ . -")
+    restarts = number("TORCHELASTIC_RESTART_COUNT")
+    if restarts is None:
+        common = launch()
+        return begun or (f"{_hash(*common)}:" if common else ""), -1
+    if begun:
+        return (f"{begun}:{restarts}" if restarts else begun), restarts
+    run, address, port = (os.environ.get(name, "") for name in ("TORCHELASTIC_RUN_ID", "MASTER_ADDR", "MASTER_PORT"))
+    return f"{_hash(run, _launch_directory())}:{_hash(address, port, str(restarts))}", restarts
 
 
 def life() -> tuple[str, int]:
-    """Which life of its attempt this process belongs to, and its launcher's restart count (-1 without a launcher).
+    """Which life of its attempt this process speaks for, and its launcher's restart count (-1 without a launcher's).
 
-    A process that is started again in the same attempt begins a new life. Under torchrun all ranks have the same one.
+    A process that is started again in the same attempt begins a new life.
     """
-    restarts = _number("TORCHELASTIC_RESTART_COUNT")
-    begun = os.environ.get(LIFE)
-    if begun and not restarts:
-        return begun, -1
-    if restarts is None:
-        return _NONCE, -1
-    names = ("TORCHELASTIC_RUN_ID", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RESTART_COUNT")
-    launch = "\n".join([*(os.environ.get(name, "") for name in names), _launch_directory()])
-    return hashlib.sha256(launch.encode(errors="surrogateescape")).hexdigest()[:16], restarts
+    begin, restarts = job()
+    return (f"{begin}{_NONCE}" if not begin or begin.endswith(":") else begin), restarts
 
 
 def refuse_create() -> None:
     """Raise RuntimeError if this is one of many ranks: each would run a study of its own."""
     if is_speaker():
         return
-    names = ", ".join(name for name in SCHEDULER_RANKS if name in os.environ)
-    alone = f". If this task belongs to no job of several ranks, unset {names}" if may_be_independent() else ""
+    alone = ""
+    if may_be_independent():
+        alone = ". If this task belongs to no job of several ranks, set RANK=0 and WORLD_SIZE=1 in its environment"
     raise RuntimeError(
         f"hpopt.create() was called on rank {rank()} of a distributed job, but a study has one operator: call it "
         f"where training jobs are launched, or on rank 0 only, and pass its configs to the other ranks{alone}"
@@ -102,12 +127,6 @@ def _process_group() -> Any:
     return module if is_available() and is_initialized() else None
 
 
-def _number(name: str) -> int | None:
-    """The natural number in an environment variable; None if there is none."""
-    text = os.environ.get(name, "").strip()
-    return int(text) if text.isascii() and text.isdigit() else None
-
-
 def _launch_directory() -> str:
     """The scratch directory of a torchrun on one machine.
 
@@ -118,3 +137,7 @@ def _launch_directory() -> str:
         return ""
     error_file = os.environ.get("TORCHELASTIC_ERROR_FILE", "")  # <launch>/attempt_<restarts>/<local rank>/error.json
     return str(PurePath(error_file).parent.parent.parent)
+
+
+def _hash(*texts: str) -> str:
+    return hashlib.sha256("\n".join(texts).encode(errors="surrogateescape")).hexdigest()[:16]

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
+from hpopt import distributed
 from hpopt.contacts import contact
 from hpopt.core.messages import Finalize, OutOfMemory, Release
 from hpopt.errors import HpoptUnavailable
@@ -55,7 +56,8 @@ def start_of_contact(config: Mapping[str, Any]) -> None:
 class trial:  # noqa: N801 - used like a function: `with hpopt.trial(config) as t`
     """One attempt as a `with` block: `t.report(score)`, `t.release()`.
 
-    Leaving the block finalizes the trial; an exception counts as a crash, an interruption gives the trial back.
+    Leaving the block finalizes the trial; an exception counts as a crash, an interruption gives the trial back. Under
+    a launcher that starts the training again after an exception, the trial goes on.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -84,6 +86,8 @@ class trial:  # noqa: N801 - used like a function: `with hpopt.trial(config) as 
         if isinstance(error, HpoptUnavailable):
             self._contact.fall_silent()  # nobody is there to be told
             return
+        if isinstance(error, Exception) and distributed.restarts_left():
+            return  # the attempt goes on: all ranks are started again
         if kind is not None and not issubclass(kind, Exception):
             self.release()
         else:

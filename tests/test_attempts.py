@@ -529,15 +529,36 @@ def test_a_second_process_takes_over_a_silent_one() -> None:
 
 
 def test_a_restart_by_the_launcher_takes_over_at_once() -> None:
-    """A higher restart count needs no silence; an old count is refused."""
+    """A higher restart count of the same launch needs no silence; an old count is refused."""
     sim, to = begun()
-    sim.start(to, "r0", 0)
-    sim.report(to, 0.5, life="r0")
-    verdict = sim.start(to, "r1", 1)
-    assert (verdict.life, verdict.base_step) == ("r1", 1)
-    assert "r0" in sim.start(to, "r0", 0).refused
-    assert sim.report(to, 0.6, life="r1") is Status.RUNNING
+    sim.start(to, "r:0", 0)
+    sim.report(to, 0.5, life="r:0")
+    verdict = sim.start(to, "r:1", 1)
+    assert (verdict.life, verdict.base_step) == ("r:1", 1)
+    assert "r:0" in sim.start(to, "r:0", 0).refused
+    assert sim.report(to, 0.6, life="r:1") is Status.RUNNING
     assert trial_of(sim, to).last_step == 2
+
+
+def test_a_restart_inside_a_runner_takes_over_at_once() -> None:
+    """A runner has no count of its own; what its trainer's launcher starts again takes over from it."""
+    sim, to = begun()
+    sim.start(to, "runner")
+    sim.start(to, "runner", 0)
+    sim.report(to, 0.5, life="runner")
+    verdict = sim.start(to, "runner:1", 1)
+    assert (verdict.life, verdict.base_step) == ("runner:1", 1)
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_restart_counts_of_two_launches_are_not_compared(count: int) -> None:
+    """A second launch waits for the first one's silence, whatever it counts, and takes over then."""
+    sim, to = begun()
+    sim.start(to, "r:1", 1)
+    sim.report(to, 0.5, life="r:1")
+    assert (sim.start(to, "s:0", count).life, trial_of(sim, to).refused) == ("r:1", ())
+    sim.tick(5.0, silent=[(0, 1, "r:1")])
+    assert (trial_of(sim, to).life, trial_of(sim, to).base_step) == ("s:0", 1)
 
 
 def test_a_third_process_is_refused_at_once() -> None:

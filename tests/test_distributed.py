@@ -7,7 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from hpopt import distributed
+from hpopt.core.keys import launch_of
 from hpopt.core.messages import Start, decode, encode
+from hpopt.launchers import LOCAL, RANK_VARIABLES, SCHEDULERS, TORCH
 
 TORCHRUN = {
     "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "4", "GROUP_WORLD_SIZE": "2",
@@ -15,6 +17,15 @@ TORCHRUN = {
     "TORCHELASTIC_RUN_ID": "job-7", "TORCHELASTIC_RESTART_COUNT": "0",
     "TORCHELASTIC_ERROR_FILE": "/tmp/torchelastic_a/job-7_x/attempt_0/0/error.json",
 }  # fmt: skip
+SRUN = {
+    "SLURM_PROCID": "5", "SLURM_STEP_NUM_TASKS": "8", "SLURM_NTASKS": "8", "SLURM_JOB_ID": "2", "SLURM_STEP_ID": "0",
+}  # fmt: skip
+"""What `srun -n 8` tells its sixth task."""
+MPIRUN = {
+    "OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2", "PMIX_RANK": "1", "PMIX_NAMESPACE": "658440193",
+    "SLURM_PROCID": "0", "SLURM_JOB_ID": "2", "SLURM_NTASKS": "2",
+}  # fmt: skip
+"""What Open MPI's `mpirun -np 2` tells its second rank in a batch script of Slurm: that has a number of its own."""
 
 SetEnvironment = Callable[[dict[str, str]], None]
 
@@ -25,7 +36,7 @@ def environ(monkeypatch: pytest.MonkeyPatch) -> SetEnvironment:
     monkeypatch.delitem(sys.modules, "torch.distributed", raising=False)
 
     def replace(variables: dict[str, str]) -> None:
-        for name in distributed.RANK_VARIABLES:
+        for name in {distributed.LIFE, *RANK_VARIABLES, *(name for each in SCHEDULERS for name in each.launch)}:
             monkeypatch.delenv(name, raising=False)
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
@@ -53,9 +64,19 @@ def load_torch(monkeypatch: pytest.MonkeyPatch, *, rank: int | None) -> None:
         ({"RANK": "3"}, 3, False),
         ({"RANK": "0", "SLURM_PROCID": "5"}, 0, False),
         ({"SLURM_PROCID": "0"}, 0, False),
-        ({"SLURM_PROCID": "5"}, 5, True),
+        (SRUN, 5, True),
+        (MPIRUN, 1, True),
         ({"OMPI_COMM_WORLD_RANK": "2"}, 2, True),
-        ({"SLURM_PROCID": "1", "OMPI_COMM_WORLD_RANK": "2"}, 1, True),
+        ({"PMIX_RANK": "2"}, 2, True),
+        ({"PMI_RANK": "2", "PMI_SIZE": "4"}, 2, True),
+        ({"MV2_COMM_WORLD_RANK": "2", "MV2_COMM_WORLD_SIZE": "4"}, 2, True),
+        ({"PALS_RANKID": "2", "PMI_RANK": "2", "PMI_SIZE": "4"}, 2, True),
+        ({"LOCAL_RANK": "0", "NODE_RANK": "0", "WORLD_SIZE": "4"}, 0, False),
+        ({"LOCAL_RANK": "1", "NODE_RANK": "0", "WORLD_SIZE": "4"}, 1, False),
+        ({"NODE_RANK": "1", "MASTER_ADDR": "node0"}, 1, False),
+        ({"LOCAL_RANK": "1"}, 1, True),
+        ({**SRUN, "LOCAL_RANK": "0"}, 5, True),
+        ({**SRUN, "RANK": "0", "WORLD_SIZE": "1"}, 0, False),
         ({"SLURM_PROCID": "5", "MASTER_ADDR": "node0"}, 5, False),
         ({"SLURM_PROCID": "5", "WORLD_SIZE": "8"}, 5, False),
         ({"SLURM_PROCID": "5", "WORLD_SIZE": "1"}, 5, True),
@@ -66,10 +87,32 @@ def load_torch(monkeypatch: pytest.MonkeyPatch, *, rank: int | None) -> None:
 def test_rank_comes_from_the_launcher(
     environ: SetEnvironment, variables: dict[str, str], rank: int, *, independent: bool
 ) -> None:
-    """Only rank 0 speaks; a bare scheduler's number may also be that of an unrelated task."""
+    """Only rank 0 speaks; the innermost launcher knows it, whose bare number may also be that of an unrelated task."""
     environ(variables)
     assert (distributed.rank(), distributed.is_speaker()) == (rank, rank == 0)
     assert distributed.may_be_independent() is independent
+
+
+@pytest.mark.parametrize(
+    ("variables", "alone"),
+    [
+        ({}, True),
+        (TORCHRUN, False),
+        ({"RANK": "0", "WORLD_SIZE": "1"}, True),
+        ({"WORLD_SIZE": "4"}, False),
+        (SRUN, False),
+        (MPIRUN, False),
+        ({"PMIX_RANK": "0"}, False),
+        ({"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"}, True),
+        ({**SRUN, "RANK": "0", "WORLD_SIZE": "1"}, True),
+    ],
+)
+def test_a_process_knows_whether_there_are_others(
+    environ: SetEnvironment, variables: dict[str, str], *, alone: bool
+) -> None:
+    """The launcher that gave the rank says how many there are; without such a word there may be others."""
+    environ(variables)
+    assert distributed.is_alone() is alone
 
 
 def test_torch_beats_the_environment(environ: SetEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +201,84 @@ def test_restarted_pod_is_a_new_life_although_its_address_is_the_same(environ: S
     assert life("a", 0) == life("a", 1) != life("b", 0)
 
 
-@pytest.mark.parametrize("variables", [{}, TORCHRUN, {"TORCHELASTIC_RESTART_COUNT": "2"}])
+def test_restarts_of_one_torchrun_are_of_one_launch(environ: SetEnvironment) -> None:
+    """Its restarts are lives of one launch, also inside a runner, whose own life is the first of them."""
+    environ(TORCHRUN)
+    life, _ = distributed.life()
+    environ({**TORCHRUN, "MASTER_PORT": "29501", "TORCHELASTIC_RESTART_COUNT": "1"})
+    assert launch_of(distributed.life()[0]) == launch_of(life)
+    environ({**TORCHRUN, "HPOPT_LIFE": "runner"})
+    assert distributed.life() == ("runner", 0)
+    environ({**TORCHRUN, "HPOPT_LIFE": "runner", "TORCHELASTIC_RESTART_COUNT": "1"})
+    assert distributed.life() == ("runner:1", 1)
+
+
+@pytest.mark.parametrize(
+    ("launch", "rank", "another"),
+    [
+        (SRUN, {"SLURM_PROCID": "0"}, {"SLURM_STEP_ID": "1"}),
+        (SRUN, {"SLURM_PROCID": "0"}, {"SLURM_RESTART_COUNT": "1"}),
+        ({**SRUN, "RANK": "5"}, {"SLURM_PROCID": "0", "RANK": "0"}, {"SLURM_JOB_ID": "3"}),
+        (MPIRUN, {"OMPI_COMM_WORLD_RANK": "0", "SLURM_STEP_ID": "0"}, {"PMIX_NAMESPACE": "658440194"}),
+        ({"PMIX_RANK": "1", "PMIX_NAMESPACE": "a"}, {"PMIX_RANK": "0"}, {"SLURM_RESTART_COUNT": "1"}),
+        ({"PMI_RANK": "1", "PMI_JOBID": "5.0"}, {"PMI_RANK": "0"}, {"PMI_JOBID": "5.1"}),
+        ({"PALS_RANKID": "1", "PALS_APID": "a"}, {"PALS_RANKID": "0", "PMI_RANK": "0"}, {"PALS_APID": "b"}),
+    ],
+)
+def test_ranks_of_a_scheduler_know_their_launch(
+    environ: SetEnvironment, launch: dict[str, str], rank: dict[str, str], another: dict[str, str]
+) -> None:
+    """Lives of all ranks of a launch begin the same, and those of no other launch do; each speaker has its own."""
+    environ(launch)
+    begin, restarts = distributed.job()
+    assert begin.endswith(":")
+    assert restarts == -1
+    assert distributed.life()[0].startswith(begin)
+    environ({**launch, **rank})
+    assert distributed.job() == (begin, -1)
+    environ({**launch, **another})
+    assert not distributed.life()[0].startswith(begin)
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "node0"},
+        {**SRUN, "SLURM_HET_SIZE": "2"},
+        {**SRUN, "RANK": "1"},
+        {"SLURM_PROCID": "0", "SLURM_JOB_ID": "2"},
+        {"PMI_RANK": "1", "PMI_SIZE": "2", "SLURM_PROCID": "1", "SLURM_JOB_ID": "2", "SLURM_STEP_ID": "0"},
+    ],
+)
+def test_some_launches_cannot_be_told_apart(environ: SetEnvironment, variables: dict[str, str]) -> None:
+    """What might differ from rank to rank, or is another launcher's, is not taken for the launch."""
+    environ(variables)
+    assert distributed.job() == ("", -1)
+    environ({**variables, "HPOPT_LIFE": "tuesday-2"})
+    assert distributed.job() == distributed.life() == ("tuesday-2", -1)
+
+
+@pytest.mark.parametrize("text", ["two words", "a:b", "x" * 41])
+def test_a_bad_life_is_refused(environ: SetEnvironment, text: str) -> None:
+    """HPOPT_LIFE becomes part of key names."""
+    environ({"HPOPT_LIFE": text})
+    with pytest.raises(ValueError, match=r"^HPOPT_LIFE='.*': use 1 to 40 of the characters"):
+        distributed.life()
+
+
+@pytest.mark.parametrize(
+    ("done", "most", "left"), [("0", "1", True), ("1", "1", False), ("0", "0", False), ("", "3", False)]
+)
+def test_a_launcher_says_whether_it_starts_again(environ: SetEnvironment, done: str, most: str, *, left: bool) -> None:
+    """A torchrun tells its ranks how often it has started them again, and how often it will."""
+    environ({"TORCHELASTIC_RESTART_COUNT": done, "TORCHELASTIC_MAX_RESTARTS": most})
+    assert distributed.restarts_left() is left
+
+
+@pytest.mark.parametrize(
+    "variables", [{}, TORCHRUN, SRUN, {"TORCHELASTIC_RESTART_COUNT": "2"}, {**TORCHRUN, "HPOPT_LIFE": "x" * 40}]
+)
 def test_life_can_be_sent(environ: SetEnvironment, variables: dict[str, str]) -> None:
     """A life becomes part of key names: the protocol accepts it."""
     environ(variables)
@@ -172,9 +292,9 @@ def test_create_is_refused_on_other_ranks(environ: SetEnvironment, monkeypatch: 
     environ({"RANK": "2", "WORLD_SIZE": "4"})
     with pytest.raises(RuntimeError, match=r"rank 2 .* on rank 0 only") as error:
         distributed.refuse_create()
-    assert "unset" not in str(error.value)
+    assert "set RANK=0" not in str(error.value)
     environ({"SLURM_PROCID": "3"})
-    with pytest.raises(RuntimeError, match=r"rank 3 .* unset SLURM_PROCID$"):
+    with pytest.raises(RuntimeError, match=r"rank 3 .* set RANK=0 and WORLD_SIZE=1 in its environment$"):
         distributed.refuse_create()
     load_torch(monkeypatch, rank=0)
     distributed.refuse_create()
@@ -182,8 +302,8 @@ def test_create_is_refused_on_other_ranks(environ: SetEnvironment, monkeypatch: 
 
 def test_everything_that_is_read_is_stripped_by_runners() -> None:
     """What decides about rank and life does not leak from an outer launcher into a trial."""
-    read = {"RANK", "WORLD_SIZE", "MASTER_ADDR", *distributed.SCHEDULER_RANKS, *TORCHRUN}
-    assert read <= set(distributed.RANK_VARIABLES)
+    read = {name for each in (TORCH, *SCHEDULERS) for name in (each.rank, each.size)}
+    assert {"MASTER_ADDR", "TORCHELASTIC_MAX_RESTARTS", *LOCAL, *TORCHRUN, *read} <= set(RANK_VARIABLES)
 
 
 def test_torch_is_not_imported() -> None:

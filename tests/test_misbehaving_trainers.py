@@ -226,11 +226,11 @@ def test_a_restarted_process_goes_on_where_the_last_one_stopped(create: Create, 
 
 
 def forget_heartbeats(hpo: hpopt.HpOpt) -> None:
-    """What time does to the heartbeats of trainers that have ended."""
+    """What time does to the heartbeats of trainers that have ended; one that ended at once may have had none."""
     client = hpo._server.client
     keys = client.get("KEYS", f"{hpo._keys.prefix.replace('{', '[{]')}:alive:*")
-    assert keys, "no trainer had a heartbeat"
-    client.get("UNLINK", *keys)
+    if keys:
+        client.get("UNLINK", *keys)
 
 
 def test_of_two_processes_with_one_config_the_first_goes_on(create: Create) -> None:

@@ -281,13 +281,14 @@ def test_unsent_reports_are_bounded(
 
 
 @pytest.mark.usefixtures("impatient")
-@pytest.mark.parametrize("name", ["WORLD_SIZE", "OMPI_COMM_WORLD_SIZE"])
+@pytest.mark.parametrize("variables", [{"WORLD_SIZE": "2"}, {"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "2"}])
 def test_one_of_many_ranks_does_not_go_on(
-    site: Site, config: Config, monkeypatch: pytest.MonkeyPatch, name: str
+    site: Site, config: Config, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
 ) -> None:
     """Where other ranks wait for the same answer, nobody goes on without it."""
     monkeypatch.setenv(outage.ON_OUTAGE, "continue")
-    monkeypatch.setenv(name, "2")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
     site.kill_server()
     with pytest.raises(hpopt.HpoptUnavailable):
         hpopt.report(config, 2)

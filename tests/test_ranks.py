@@ -2,6 +2,7 @@ import pytest
 
 import hpopt
 from hpopt import client, contacts, distributed, outage
+from hpopt.launchers import RANK_VARIABLES
 from tests.conftest import Create
 from tests.studies import curve, sample, start_python, states, train
 
@@ -12,7 +13,7 @@ REPORT = "import hpopt, json, sys; print(hpopt.report(json.loads(sys.argv[1]), 1
 @pytest.fixture
 def environ(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """No launcher has said anything yet, and nobody is waited for long."""
-    for name in distributed.RANK_VARIABLES:
+    for name in RANK_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(client, "ASK_WHO_IS_THERE", 0.1)
     monkeypatch.setattr(outage, "BLOCK", 0.1)
@@ -27,7 +28,7 @@ def test_unrelated_task_speaks_for_itself(create: Create, environ: pytest.Monkey
     config = sample(hpo)
     assert train(config, lambda _, step: step)[-1] is hpopt.Status.STOP
     assert [point.score for point in curve(hpo, 0)] == [1, 2, 3, 4]
-    assert contacts.contact(config).speaks
+    assert contacts.contact(config).role.speaks
 
 
 def test_rank_waits_for_rank_0(create: Create, environ: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,11 @@ COORDINATORS = "hpopt:coordinators"
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
+def launch_of(life: str) -> str:
+    """Which launch a life belongs to: "launch" or "launch:which of it"."""
+    return life.partition(":")[0]
+
+
 @dataclass(frozen=True, slots=True)
 class StudyKeys:
     """The keys of one study."""
@@ -78,8 +83,8 @@ class StudyKeys:
         return f"{self.prefix}:replies:{session}"
 
     def alive(self, uid: str, trial: int, attempt: int, life: str) -> str:
-        """String with expiry: the heartbeat of one life of one attempt."""
-        return f"{self.prefix}:alive:{uid}:{trial}:{attempt}:{life}"
+        """String with expiry: the heartbeat of one life of one attempt, which all lives of a launch share."""
+        return f"{self.prefix}:alive:{uid}:{trial}:{attempt}:{launch_of(life)}"
 
     def session(self, session: str) -> str:
         """String with expiry: the heartbeat of one operator session."""

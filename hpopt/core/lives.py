@@ -1,6 +1,7 @@
 """Who speaks for an attempt: of several processes that train it, one at a time."""
 
 from hpopt.core.effects import TrialChanged, Turn
+from hpopt.core.keys import launch_of
 from hpopt.core.trial import Trial, TrialState
 from hpopt.core.trials import Trials
 
@@ -9,7 +10,10 @@ REFUSED_LIVES = 8
 
 
 class Lives:
-    """A life is one process of an attempt. The first one keeps it until it is silent, or its launcher restarts it."""
+    """A life is what trains an attempt: one process, or all ranks that were started at once.
+
+    The first one keeps the attempt until it is silent, or its launcher starts it again.
+    """
 
     def __init__(self, trials: Trials, takeover_after: float) -> None:
         """`takeover_after`: seconds after which the second process of a live attempt is refused."""
@@ -20,11 +24,12 @@ class Lives:
         """A process wants the attempt. It gets it, waits for it, or is refused."""
         if life in trial.refused:
             return
-        if trial.state is not TrialState.RUNNING or restart > trial.restart >= 0:
+        related = launch_of(life) == launch_of(trial.life)  # counts of two launches say nothing of one another
+        if trial.state is not TrialState.RUNNING or (related and restart > trial.restart):
             self._hand_over(trial, life, restart, turn)
         elif life == trial.life or (trial.challenger is not None and trial.challenger[0] == life):
             return
-        elif trial.challenger is not None or 0 <= restart < trial.restart:
+        elif trial.challenger is not None or (related and restart < trial.restart):
             self._refuse(trial, life, turn)
         else:
             trial.challenger = (life, restart, turn.now)

@@ -1,0 +1,101 @@
+"""A process's part in an attempt: whether it speaks for it or listens, and which life of it this process belongs to."""
+
+import logging
+from collections.abc import Callable
+
+from hpopt import distributed
+from hpopt.core.messages import Verdict
+from hpopt.outage import REMIND, Patience
+
+LOOKS = 10
+"""So many times a process that may be independent looks for a rank 0 before it speaks for itself."""
+
+log = logging.getLogger("hpopt")
+
+
+class NobodySpeaksError(Exception):
+    """No rank 0 has come, although all is well."""
+
+
+class Role:
+    """Rank 0 speaks for its life; the others listen to whichever life of their own job there is."""
+
+    def __init__(self) -> None:
+        """As the launcher, or torch.distributed, tells at this moment."""
+        self.begin, self.restart = distributed.job()
+        self.life, _ = distributed.life()
+        self.rank = distributed.rank()
+        self.speaks = self.rank == 0
+        self._told = False
+
+    def update(self) -> bool:
+        """Take the rank from torch.distributed's group, if there is one; True if this process no longer speaks.
+
+        The group knows better than the environment did. What it has said is true when it is gone, too.
+        """
+        rank, spoke = distributed.group_rank(), self.speaks
+        if rank is not None:
+            self.rank, self.speaks = rank, rank == 0
+        return spoke and not self.speaks
+
+    def joins(self, life: str) -> bool:
+        """Whether a life is that of this process: before there is one, none is."""
+        if self.speaks or not life:
+            return life == self.life
+        return life.startswith(self.begin)
+
+    def refused(self, verdict: Verdict) -> bool:
+        """Whether this process, or its rank 0, has come second to the attempt."""
+        if self.speaks or not self.begin:
+            return self.life in verdict.refused
+        return not self.joins(verdict.life) and any(life.startswith(self.begin) for life in verdict.refused)
+
+    def begun(self, verdict: Verdict) -> bool | None:
+        """Whether training may begin: False if it is over, None if that is not known yet."""
+        if self.refused(verdict):
+            return False
+        if verdict.stop_step is not None and (self.speaks or not self.joins(verdict.life)):
+            return False
+        return True if self.joins(verdict.life) else None
+
+    def vigil(self, patience: Patience, trial: int, *, started: bool) -> None:
+        """Have it told that this process waits for rank 0. Who may be independent gives up: NobodySpeaksError."""
+        if started or not distributed.may_be_independent():
+            patience.remind, patience.every = lambda: self._remind(trial), REMIND
+        else:
+            patience.remind, patience.every = self._countdown(trial), distributed.INDEPENDENT_AFTER / LOOKS
+
+    def speak(self, trial: int) -> None:
+        """Be a task of its own."""
+        log.warning("hpopt: no rank 0 has come: rank %d trains trial %d by itself", self.rank, trial)
+        self.speaks = True
+
+    @property
+    def remedy(self) -> str:
+        """What to do when this process has heard nothing of rank 0 for too long."""
+        return (
+            f"this is rank {self.rank}, and rank 0 has not reported this iteration: every rank may call hpopt.report, "
+            "but rank 0 has to, as often as the others (if this process has no other ranks, set RANK=0)"
+        )
+
+    def _remind(self, trial: int) -> None:
+        """Once is enough: rank 0 may well take its time in every epoch."""
+        if not self._told:
+            log.warning("hpopt: rank %d waits for rank 0 to report the next iteration of trial %d", self.rank, trial)
+        self._told = True
+
+    def _countdown(self, trial: int) -> Callable[[], None]:
+        looks = 0
+
+        def look() -> None:
+            nonlocal looks
+            looks += 1
+            if looks == 1:
+                log.warning(
+                    "hpopt: rank %d waits %g s for a rank 0 of trial %d: if this process is to train the trial by "
+                    "itself, set RANK=0 and WORLD_SIZE=1 for it", self.rank, distributed.INDEPENDENT_AFTER, trial,
+                )  # fmt: skip
+            if looks >= LOOKS:
+                raise NobodySpeaksError
+
+        return look
