@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -197,6 +198,7 @@ def valkey(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[redis.Re
         program.kill()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_the_server(valkey: redis.Redis, tmp_path: Path) -> None:
     """A coordinator has nothing to say against it, it wants the password, and its data is its own only."""
     assert problems(valkey.info()) == ([], [])
