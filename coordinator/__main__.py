@@ -81,8 +81,10 @@ def _url(given: str | None) -> str:
         _parser().error("give the server's URL with --url or in HPOPT_URL (or --serve DIR to start a server here)")
     try:
         return with_password(check_url(given), os.environ)
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         _parser().error(str(error))
+    except OSError as error:
+        _parser().error(f"{PASSWORD_FILE}: pass a file that can be read: {error}")
 
 
 def _timing(options: argparse.Namespace) -> Timing:

@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -129,3 +130,30 @@ def test_a_check_is_cheap(files: tuple[Path, Path]) -> None:
     status, *loaded = rest.split()
     assert (said, status) == ("healthy", "0")
     assert not {"redis", "msgpack", "hpopt", "numpy"}.intersection(loaded)
+
+
+def test_a_wrong_password(tmp_path: Path, start: Start) -> None:
+    """The check says that the server does not let us in, and what to look at."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    locked = Server(tmp_path / "server", requirepass="right", port=str(port)).start()
+    try:
+        url = f"redis://:wrong@127.0.0.1:{port}"
+        said = start("--url", url, "--check")
+        assert said.wait() == 1
+        assert said.output.startswith("unhealthy: the server refuses us, check the credentials: ")
+    finally:
+        locked.close()
+
+
+def test_a_password_file_that_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The error names the variable and the file."""
+    monkeypatch.setenv("HPOPT_PASSWORD_FILE", str(tmp_path / "password"))
+    with pytest.raises(SystemExit) as ended:
+        main(["--url", "redis://127.0.0.1:1"])
+    assert ended.value.code == USAGE
+    said = capsys.readouterr().err
+    assert "HPOPT_PASSWORD_FILE: pass a file that can be read: " in said
+    assert str(tmp_path / "password") in said
