@@ -11,7 +11,8 @@ A fault is WHEN:COUNT:WHAT. It strikes at the COUNT-th commit since the fault be
 
 Each fault is noted in the journal HPOPT_TEST_FAULTS before it strikes. `poison:N:report` is another kind: the study
 fails at every report of trial N, when it has changed already. With `--quick` suggestions are drawn at random, in the
-coordinator itself: there is no second process that needs a second to start.
+coordinator itself: there is no second process that needs a second to start. With `--expiry MS` the last verdict of an
+ended trial is gone after so many milliseconds.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-from coordinator import service
+from coordinator import batch, service
 from coordinator.__main__ import main
 from coordinator.store import Link, StudyLink
 from hpopt.core.messages import Report, SuggestRequest
@@ -116,7 +117,9 @@ def run(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--fault", action="append", default=[])
+    parser.add_argument("--expiry", type=int, default=batch.VERDICT_TTL)
     options, arguments = parser.parse_known_args(arguments)
+    batch.VERDICT_TTL = options.expiry
     if options.quick:
         service.Suggester = QuickSuggester  # type: ignore[assignment,attr-defined]
     faults = [fault for fault in options.fault if not fault.startswith("poison:")]

@@ -77,8 +77,8 @@ class Program:
         """Everything it has said so far."""
         return "\n".join(self.lines)
 
-    def wait_for(self, pattern: str, count: int = 1) -> str:
-        """The `count`-th line that the pattern is found in; fails if it does not come."""
+    def wait_for(self, pattern: str, count: int = 1, seconds: float = DEADLINE) -> str:
+        """The `count`-th line that the pattern is found in; fails if it does not come in so many seconds."""
         found: list[str] = []
 
         def enough() -> bool:
@@ -86,7 +86,7 @@ class Program:
             return len(found) >= count or self._ended
 
         with self._news:
-            self._news.wait_for(enough, DEADLINE)
+            self._news.wait_for(enough, seconds)
         if len(found) < count:
             raise AssertionError(f"{pattern!r} was not said {count} times:\n{self.output}")
         return found[count - 1]
