@@ -91,3 +91,11 @@ def curve(hpo: hpopt.HpOpt, trial: int) -> list[Point]:
 def states(hpo: hpopt.HpOpt) -> list[str]:
     """The states of all trials, by id."""
     return [trial.state for trial in hpo.trials()]
+
+
+def forget_heartbeats(hpo: hpopt.HpOpt) -> None:
+    """What time does to the heartbeats of trainers that have ended; one that ended at once may have had none."""
+    client = hpo._server.client
+    keys = client.get("KEYS", f"{hpo._keys.prefix.replace('{', '[{]')}:alive:*")
+    if keys:
+        client.get("UNLINK", *keys)

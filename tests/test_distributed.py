@@ -10,6 +10,7 @@ from hpopt import distributed
 from hpopt.core.keys import launch_of
 from hpopt.core.messages import Start, decode, encode
 from hpopt.launchers import LOCAL, RANK_VARIABLES, SCHEDULERS, TORCH
+from tests.fake_torch import load_torch
 
 TORCHRUN = {
     "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "4", "GROUP_WORLD_SIZE": "2",
@@ -43,18 +44,6 @@ def environ(monkeypatch: pytest.MonkeyPatch) -> SetEnvironment:
 
     replace({})
     return replace
-
-
-def load_torch(monkeypatch: pytest.MonkeyPatch, *, rank: int | None) -> None:
-    """Stand in for a torch.distributed that is loaded, and initialised with this rank unless None."""
-    module = types.ModuleType("torch.distributed")
-    functions = {
-        "is_available": lambda: True,
-        "is_initialized": lambda: rank is not None,
-        "get_rank": lambda: rank,
-    }
-    module.__dict__.update(functions)
-    monkeypatch.setitem(sys.modules, "torch.distributed", module)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import hpopt
 from hpopt.embedded import EmbeddedServer
 from tests.conftest import Create
 from tests.server import DEADLINE, until
-from tests.studies import SMALL, TRAINER, accuracy, curve, run_python, states, train
+from tests.studies import SMALL, TRAINER, accuracy, curve, forget_heartbeats, run_python, states, train
 
 STOP, RUNNING = hpopt.status.STOP, hpopt.status.RUNNING
 Config = dict[str, Any]
@@ -223,14 +223,6 @@ def test_a_restarted_process_goes_on_where_the_last_one_stopped(create: Create, 
         (1, 1, 0), (1, 2, 1), (1, 3, 2), (1, 4, 0), (1, 5, 1), (1, 6, 2),
     ]  # fmt: skip
     assert hpo.get_next_sample() is None
-
-
-def forget_heartbeats(hpo: hpopt.HpOpt) -> None:
-    """What time does to the heartbeats of trainers that have ended; one that ended at once may have had none."""
-    client = hpo._server.client
-    keys = client.get("KEYS", f"{hpo._keys.prefix.replace('{', '[{]')}:alive:*")
-    if keys:
-        client.get("UNLINK", *keys)
 
 
 def test_of_two_processes_with_one_config_the_first_goes_on(create: Create) -> None:

@@ -1,56 +1,237 @@
+"""Ranks without torch: who speaks, who waits, and what is said of it."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import pytest
 
 import hpopt
 from hpopt import client, contacts, distributed, outage
 from hpopt.launchers import RANK_VARIABLES
-from tests.conftest import Create
-from tests.studies import curve, sample, start_python, states, train
+from tests.conftest import Create, InBackground
+from tests.fake_torch import load_torch
+from tests.server import ROOT, Program, until
+from tests.studies import curve, forget_heartbeats, sample, states, train
 
-RUNNING = hpopt.Status.RUNNING
-REPORT = "import hpopt, json, sys; print(hpopt.report(json.loads(sys.argv[1]), 1).name, flush=True)"
+RUNNING, STOP = hpopt.Status.RUNNING, hpopt.Status.STOP
+Config = dict[str, Any]
+Start = Callable[..., Program]
+RANK = """
+import json, sys
+import hpopt
+from hpopt import client, contacts, distributed, outage
+
+client.RESEND = client.ASK_WHO_IS_THERE = outage.BLOCK = 0.1
+distributed.INDEPENDENT_AFTER = 1.0
+config, calls = map(json.loads, sys.argv[1:])
+for _ in range(calls):
+    status = hpopt.report(config, 0.5)
+    print(contacts.contact(config).step, status.name, flush=True)
+    if status == hpopt.status.STOP:
+        break
+"""
+"""Says at which step it was answered what."""
+SLURM = {"SLURM_STEP_NUM_TASKS": "8", "SLURM_JOB_ID": "2", "SLURM_STEP_ID": "0"}
 
 
-@pytest.fixture
-def environ(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """No launcher has said anything yet, and nobody is waited for long."""
-    for name in RANK_VARIABLES:
+    for name in (*RANK_VARIABLES, distributed.LIFE):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(client, "RESEND", 0.1)
     monkeypatch.setattr(client, "ASK_WHO_IS_THERE", 0.1)
     monkeypatch.setattr(outage, "BLOCK", 0.1)
     monkeypatch.setattr(distributed, "INDEPENDENT_AFTER", 0.5)
-    return monkeypatch
 
 
-def test_unrelated_task_speaks_for_itself(create: Create, environ: pytest.MonkeyPatch) -> None:
-    """A task that a scheduler has numbered, and that hears of no rank 0, is one of its own: it reports, and beats."""
-    environ.setenv("SLURM_PROCID", "3")
-    hpo = create_as_rank_0(create, environ)
+@pytest.fixture
+def start_rank() -> Iterator[Start]:
+    """Starts a process that reports so many times, with the variables of a launcher; it is not left running."""
+    started: list[Program] = []
+
+    def begin(config: Config, calls: int = 9, **variables: object) -> Program:
+        environment = {"PYTHONPATH": str(ROOT), **{name: str(value) for name, value in variables.items()}}
+        words = [sys.executable, "-c", RANK, json.dumps(config), str(calls)]
+        started.append(Program(words, environment=environment))
+        return started[-1]
+
+    yield begin
+    for program in started:
+        program.kill()
+
+
+def asked(hpo: hpopt.HpOpt, config: Config) -> None:
+    """Wait until a rank has asked how the trial stands, and was answered."""
+    stream = hpo._keys.verdicts(hpo.uid, config["trial_id"])
+    until(lambda: hpo._server.client.get("EXISTS", stream) == 1, "a question")
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What a rank has told of its role."""
+    return [record.message for record in caplog.records if record.module == "role"]
+
+
+# --- tasks that may be independent
+
+
+def test_unrelated_task_speaks_for_itself(
+    create: Create, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A task that a scheduler has numbered, and that hears of no rank 0, is one of its own, and says so."""
+    hpo = create(num_trials=1)
     config = sample(hpo)
-    assert train(config, lambda _, step: step)[-1] is hpopt.Status.STOP
+    monkeypatch.setenv("SLURM_PROCID", "3")
+    assert train(config, lambda _, step: step)[-1] is STOP
     assert [point.score for point in curve(hpo, 0)] == [1, 2, 3, 4]
     assert contacts.contact(config).role.speaks
+    first, second = said(caplog)
+    assert first.startswith("hpopt: rank 3 waits 0.5 s for a rank 0 of trial 0: ")
+    assert "set RANK=0 and WORLD_SIZE=1" in first
+    assert second == "hpopt: no rank 0 has come: rank 3 trains trial 0 by itself"
 
 
-def test_rank_waits_for_rank_0(create: Create, environ: pytest.MonkeyPatch) -> None:
-    """A rank of a training job never speaks: what it hears of rank 0 is its answer, and without one it fails."""
-    hpo = create_as_rank_0(create, environ)
+@pytest.mark.parametrize("told", [{}, {"RANK": 0, "WORLD_SIZE": 1}])
+def test_eight_tasks_of_one_srun(create: Create, start_rank: Start, told: dict[str, object]) -> None:
+    """Independent tasks with a config each complete all their trials, at once if they are told that they are alone."""
+    hpo = create(num_trials=8, num_workers=8)
+    configs = [sample(hpo) for _ in range(8)]
+    tasks = [start_rank(config, **SLURM, SLURM_PROCID=rank, **told) for rank, config in enumerate(configs)]
+    assert [task.wait() for task in tasks] == [0] * 8, tasks[-1].output
+    for rank, task in enumerate(tasks):
+        assert task.lines[-4:] == ["1 RUNNING", "2 RUNNING", "3 RUNNING", "4 STOP"]
+        assert ("no rank 0 has come" in task.output) is (rank > 0 and not told)
+        assert [point.step for point in curve(hpo, rank)] == [1, 2, 3, 4]
+    assert states(hpo) == ["completed"] * 8
+    assert hpo.get_next_sample() is None
+
+
+def test_a_task_that_is_started_again_speaks_for_itself_again(create: Create, start_rank: Start) -> None:
+    """An independent task of a job that Slurm has queued again is no rank of the job before."""
+    hpo = create(num_trials=1)
     config = sample(hpo)
-    environ.setenv("RANK", "1")
-    environ.setenv("WORLD_SIZE", "2")
-    environ.setenv(outage.DEADLINE, "1")
-    with pytest.raises(hpopt.HpoptUnavailable, match=r"no answer within 1 s \(HPOPT_REPORT_DEADLINE=1 s\)"):
+    before = start_rank(config, 2, **SLURM, SLURM_PROCID=3)
+    assert before.wait() == 0
+    forget_heartbeats(hpo)
+    again = start_rank(config, **SLURM, SLURM_PROCID=3, SLURM_RESTART_COUNT=1)
+    assert again.wait() == 0
+    assert again.lines[-2:] == ["3 RUNNING", "4 STOP"]
+
+
+# --- ranks of one job
+
+
+def test_rank_waits_for_rank_0(
+    create: Create, start_rank: Start, monkeypatch: pytest.MonkeyPatch, in_background: InBackground
+) -> None:
+    """A rank of a training job never speaks. It may ask long before rank 0 does; without one it fails, and says why."""
+    hpo = create(num_trials=1)
+    config = sample(hpo)
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv(outage.DEADLINE, "1")
+    expected = r"within 1 s \(HPOPT_REPORT_DEADLINE=1 s\): this is rank 1, and rank 0 has not reported .* rank 0 has to"
+    with pytest.raises(hpopt.HpoptUnavailable, match=expected):
         hpopt.report(config, 0.5)
     assert states(hpo) == ["issued"]
-    environ.delenv(outage.DEADLINE)
-    first = start_python(REPORT, config, environment={"RANK": "0"})
-    assert hpopt.report(config, 0.5) is RUNNING
+    asked(hpo, config)
+    monkeypatch.setenv(outage.DEADLINE, "20")
+    heard: list[hpopt.Status] = []
+    in_background(lambda: heard.extend(train(config)))
+    first = start_rank(config, RANK=0, WORLD_SIZE=2)
     assert first.wait() == 0
-    assert first.lines == ["RUNNING"]
-    assert [point.score for point in curve(hpo, 0)] == [1]
+    until(lambda: len(heard) == 4, "the answers of rank 1")
+    assert heard == [RUNNING, RUNNING, RUNNING, STOP]
+    assert [point.step for point in curve(hpo, 0)] == [1, 2, 3, 4]
 
 
-def create_as_rank_0(create: Create, environ: pytest.MonkeyPatch) -> hpopt.HpOpt:
-    """A study, which only rank 0 may create."""
-    with environ.context() as patch:
-        patch.delenv("SLURM_PROCID", raising=False)
-        return create(num_trials=1)
+def test_waiting_for_rank_0_is_said_once(
+    create: Create, start_rank: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A rank that has waited for some time tells for whom, and not every time."""
+    monkeypatch.setattr("hpopt.role.REMIND", 0.3)
+    monkeypatch.setenv(outage.DEADLINE, "1")
+    config = sample(create(num_trials=1))
+    monkeypatch.setenv("RANK", "2")
+    assert start_rank(config, 1, RANK=0).wait() == 0
+    assert hpopt.report(config, 0.5) is RUNNING
+    for _ in range(2):
+        with pytest.raises(hpopt.HpoptUnavailable, match="rank 0 has not reported this iteration"):
+            hpopt.report(config, 0.5)
+    assert said(caplog) == ["hpopt: rank 2 waits for rank 0 to report the next iteration of trial 0"]
+
+
+def test_ranks_of_a_job_that_is_queued_again_start_from_the_same_step(create: Create, start_rank: Start) -> None:
+    """The second launch of a Slurm job in one attempt goes on, on every rank, from the last step of the first.
+
+    Rank 1 may come long before rank 0, which waits for the silence of the first launch, and is not misled by what that
+    has left behind.
+    """
+    hpo = create(num_trials=1)
+    config = sample(hpo)
+    before = [start_rank(config, 2, **SLURM, SLURM_PROCID=rank, MASTER_ADDR="node") for rank in range(2)]
+    assert [rank.wait() for rank in before] == [0, 0]
+    assert [rank.lines for rank in before] == [["1 RUNNING", "2 RUNNING"]] * 2
+    forget_heartbeats(hpo)
+    again = {**SLURM, "SLURM_RESTART_COUNT": 1, "MASTER_ADDR": "node"}
+    one = start_rank(config, **again, SLURM_PROCID=1)
+    newest = hpo._keys.verdicts(hpo.uid, 0)
+    known = hpo._server.client.get("XINFO", "STREAM", newest)
+    until(lambda: hpo._server.client.get("XINFO", "STREAM", newest) != known, "a question of rank 1")
+    zero = start_rank(config, **again, SLURM_PROCID=0)
+    assert [zero.wait(), one.wait()] == [0, 0]
+    assert zero.lines == one.lines == ["3 RUNNING", "4 STOP"]
+
+
+def test_ranks_that_are_started_again_after_the_end_stop_at_once(create: Create, start_rank: Start) -> None:
+    """When torchrun starts ranks again although the trial has ended, none of them goes over its steps once more."""
+    hpo = create(num_trials=1)
+    config = sample(hpo)
+    torchrun = {"WORLD_SIZE": 2, "MASTER_ADDR": "node", "TORCHELASTIC_RUN_ID": "run"}
+    for count, expected in ((0, ["1 RUNNING", "2 RUNNING", "3 RUNNING", "4 STOP"]), (1, ["0 STOP"])):
+        ranks = [start_rank(config, **torchrun, RANK=rank, TORCHELASTIC_RESTART_COUNT=count) for rank in range(2)]
+        assert [rank.wait() for rank in ranks] == [0, 0]
+        assert [rank.lines for rank in ranks] == [expected] * 2
+    assert len(curve(hpo, 0)) == 4
+
+
+@pytest.mark.parametrize(("first", "then"), [(None, 2), (0, 2), (2, 0)])
+def test_the_process_group_decides_who_speaks(
+    create: Create, start_rank: Start, monkeypatch: pytest.MonkeyPatch, first: int | None, then: int
+) -> None:
+    """Ranks that the environment says nothing of, or something else, are known once there is a process group."""
+    monkeypatch.setenv(distributed.LIFE, "launch")
+    hpo = create(num_trials=1)
+    config = sample(hpo)
+    if first is not None:
+        monkeypatch.setenv("RANK", str(first))
+    other = {"HPOPT_LIFE": "launch", "WORLD_SIZE": 3}
+    assert start_rank(config, 2, **other, RANK=0).wait() == 0
+    assert [hpopt.report(config, 0.7) for _ in range(2)] == [RUNNING] * 2
+    load_torch(monkeypatch, rank=then)
+    if then:
+        assert start_rank(config, 3, **other, RANK=0).wait() == 0
+    assert hpopt.report(config, 0.7) is RUNNING
+    load_torch(monkeypatch, rank=None)
+    assert (contacts.contact(config).role.rank, contacts.contact(config).role.speaks) == (then, then == 0)
+    assert [(point.step, point.score) for point in curve(hpo, 0)] == [(1, 0.5), (2, 0.5), (3, 0.5 if then else 0.7)]
+
+
+def test_an_exception_that_the_launcher_mends_ends_no_trial(create: Create, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A block that is left by an exception ends the trial, unless torchrun is to start the ranks again."""
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "1")
+    hpo = create(num_trials=1)
+    config = sample(hpo)
+    for count, expected in (("0", "running"), ("1", "failed")):
+        monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", count)
+        contacts._contacts.clear()
+        with pytest.raises(ZeroDivisionError), hpopt.trial(config) as trial:
+            fail(trial.report(0.5))
+        assert states(hpo) == [expected]
+
+
+def fail(status: hpopt.Status) -> None:
+    """What a training does with a bug in it."""
+    raise ZeroDivisionError(status)
