@@ -164,7 +164,7 @@ class Keeper:
         event: Internal
         try:
             params = await self.suggester.suggest(request)
-            event = Suggested(uid, request.basis, request.ordinal, tuple(params))
+            event = Suggested(uid, request.basis, request.ordinal, tuple(params), len(params) < request.count)
         except Exception as error:
             log.exception("suggestion failed", extra={"study": self.keys.path})
             event = SuggestFailed(uid, str(error))

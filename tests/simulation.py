@@ -52,13 +52,12 @@ Training = Callable[[Sample], Iterable[float | None]]
 
 def quick_suggest(request: SuggestRequest) -> list[dict[str, Any]]:
     """A cheap sampler: configurations drawn by ordinal, other than all in the request; fewer if there are no more."""
-    space = request.spec.search_space
-    taken = {space.key(each.params) for each in request.observations} | {space.key(each) for each in request.pending}
+    space, allowed, taken = request.spec.search_space, request.allowed, request.taken()
     found = []
     for ordinal in range(request.ordinal, request.ordinal + request.count):
         defaults = request.spec.default_hyper_parameters[ordinal : ordinal + 1]
-        for params in (*defaults, *_candidates(space, Random(f"{request.spec.seed}/{ordinal}"))):
-            if space.key(params) not in taken:
+        for params in (*defaults, *_candidates(allowed, Random(f"{request.spec.seed}/{ordinal}"))):
+            if space.key(params) not in taken and all(allowed[name].contains(params[name]) for name in allowed):
                 taken.add(space.key(params))
                 found.append(params)
                 break
@@ -120,7 +119,8 @@ class Simulation:
         effects: list[Effect] = []
         while (request := self.study.wanted()) is not None:
             basis = request.basis
-            event = Suggested(self.study.uid, basis, request.ordinal, tuple(self.sampler(request)))
+            params = tuple(self.sampler(request))
+            event = Suggested(self.study.uid, basis, request.ordinal, params, len(params) < request.count)
             follows = self.study.handle(event, self.now)
             self.committed.apply(self.study, follows)
             effects += follows

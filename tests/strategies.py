@@ -84,6 +84,14 @@ def choices(draw: st.DrawFn) -> SearchSpace:
 continuous_spaces = uniforms() | loguniforms()
 quantized_spaces = quniforms() | qloguniforms()
 search_spaces = continuous_spaces | quantized_spaces | choices()
+batch_sizes = (
+    continuous_spaces
+    | quantized_spaces
+    | st.lists(st.integers(1, 512) | st.sampled_from([0, 2.5, "auto", "max", True, None]), min_size=1, max_size=8).map(
+        lambda options: SearchSpace("choice", options)
+    )
+)
+"""What users name as `batch_size_name`."""
 spaces = st.dictionaries(names, search_spaces, min_size=1, max_size=6).map(Space)
 
 

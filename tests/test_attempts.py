@@ -5,16 +5,13 @@ from typing import Any
 import pytest
 
 from hpopt.core.incumbent import incumbent
-from hpopt.core.messages import Finalize, Nothing, OutOfMemory, Query, Refusal, Release, Report, Sample, Start, Verdict
-from hpopt.core.space import SearchSpace, Space
+from hpopt.core.messages import Finalize, OutOfMemory, Query, Refusal, Release, Report, Sample, Start, Verdict
 from hpopt.core.trial import Trial, TrialState
 from hpopt.status import Status
 from tests.committed import snapshot
 from tests.simulation import Simulation, created
 
 S = TrialState
-SIZES = Space({"lr": SearchSpace("uniform", [0, 1]), "bs": SearchSpace("choice", [8, 16, 32, 64])})
-LARGEST = {"lr": 0.5, "bs": 64}
 
 
 def begun(**spec: Any) -> tuple[Simulation, Sample]:
@@ -597,136 +594,3 @@ def test_the_first_report_is_contact_enough() -> None:
     sim, to = begun()
     sim.send(Report("u1", 0, 1, "a", 1, 0.5))
     assert (state(sim, to), trial_of(sim, to).life, trial_of(sim, to).best_score) == (S.RUNNING, "a", 0.5)
-
-
-# --- out of memory
-
-
-def out_of_memory_until(sim: Simulation, to: Sample, fits: float) -> list[Any]:
-    """The batch sizes that are tried for a trial, until one fits."""
-    tried = [to.params["bs"]]
-    while tried[-1] > fits:
-        sim.report(to, 0.5)
-        sim.out_of_memory(to)
-        to = sim.sample()
-        tried.append(to.params["bs"])
-    return tried
-
-
-def largest(sim: Simulation) -> Sample:
-    """The first trial, as one with the largest batch."""
-    sim.create(search_space=SIZES, batch_size_name="bs", num_init_trials=1, default_hyper_parameters=(LARGEST,))
-    return sim.sample()
-
-
-def test_out_of_memory_makes_the_batch_smaller() -> None:
-    """The same trial is handed out again with a smaller batch of the space; its earlier scores no longer count."""
-    sim = Simulation()
-    to = largest(sim)
-    assert out_of_memory_until(sim, to, 16) == [64, 32, 16]
-    trial = trial_of(sim, to)
-    assert (trial.id, trial.attempt, trial.first_attempt, trial.ooms) == (0, 3, 3, 2)
-    assert (trial.best_score, trial.seen_step, trial.params["lr"]) == (None, 0, 0.5)
-    assert sim.report(Sample(0, 0, 3, 0, {}), 0.25) is Status.RUNNING
-    assert trial_of(sim, to).best_score == 0.25
-
-
-def test_the_bound_applies_to_later_trials() -> None:
-    """What did not fit is not tried again; a batch that fits after all lifts the bound."""
-    sim = Simulation()
-    to = largest(sim)
-    out_of_memory_until(sim, to, 16)
-    sim.report(Sample(0, 0, 3, 0, {}), 0.25)
-    sim.finalize(Sample(0, 0, 3, 0, {}))
-    sim.crash()
-    while len(sim.study.trials) < 6:
-        to = sim.sample()
-        assert to.params["bs"] <= 16
-        sim.report(to, 0.5)
-        sim.finalize(to)
-
-
-def test_a_trial_under_way_keeps_its_batch() -> None:
-    """The bound changes nothing for trials that were handed out before."""
-    sim = Simulation()
-    defaults = (LARGEST, {**LARGEST, "lr": 0.25})
-    sim.create(search_space=SIZES, batch_size_name="bs", num_init_trials=2, default_hyper_parameters=defaults)
-    first, second = sim.sample(), sim.sample()
-    sim.out_of_memory(first)
-    assert trial_of(sim, second).params["bs"] == 64
-    assert sim.report(second, 0.5) is Status.RUNNING
-    assert sim.study.attempts.bound.fails is None  # another trial showed that it fits
-
-
-def test_out_of_memory_at_the_smallest_batch() -> None:
-    """There is nothing left to try: the trial has failed."""
-    sim = Simulation()
-    to = largest(sim)
-    assert out_of_memory_until(sim, to, 8) == [64, 32, 16, 8]
-    sim.out_of_memory(Sample(0, 0, 4, 0, {}))
-    assert state(sim, to) is S.FAILED
-    assert sim.sample().trial == 1
-
-
-@pytest.mark.parametrize("name", [None, "lr"])
-def test_out_of_memory_without_a_batch_size(name: str | None) -> None:
-    """The same params are tried once more, with their scores kept; then the trial has failed."""
-    sim, to = begun(batch_size_name=name)
-    sim.report(to, 0.5)
-    sim.out_of_memory(to)
-    again = sim.sample()
-    assert (again.attempt, again.params, trial_of(sim, to).best_score) == (2, to.params, 0.5)
-    sim.out_of_memory(again)
-    assert state(sim, to) is S.FAILED
-
-
-def test_out_of_memory_reported_twice() -> None:
-    """One attempt shrinks the batch once, however often it says so."""
-    sim = Simulation()
-    to = largest(sim)
-    sim.out_of_memory(to)
-    before = snapshot(sim.study)
-    sim.out_of_memory(to)
-    assert snapshot(sim.study) == before
-    again = sim.sample()
-    sim.out_of_memory(to)
-    assert trial_of(sim, to).params["bs"] == again.params["bs"] == 32
-
-
-def test_out_of_memory_in_the_last_trial() -> None:
-    """It is tried again although every trial has been handed out."""
-    sim, to = begun(num_trials=1)
-    sim.out_of_memory(to)
-    again = sim.sample()
-    assert (again.trial, again.attempt) == (0, 2)
-    for _ in range(4):
-        sim.report(again, 0.5)
-    assert sim.ask() == Nothing(2, done=True)
-
-
-def test_out_of_memory_has_a_budget() -> None:
-    """After the eighth time the trial has failed, even if there were smaller batches still."""
-    sim = Simulation()
-    grid = Space({"bs": SearchSpace("quniform", [1, 2**20, 1])})
-    sim.create(search_space=grid, batch_size_name="bs", default_hyper_parameters=({"bs": 2**20},))
-    to = sim.sample()
-    for _ in range(8):
-        sim.out_of_memory(to)
-        to = sim.sample()
-    assert to.params["bs"] == 2**12
-    sim.out_of_memory(to)
-    assert state(sim, to) is S.FAILED
-
-
-def test_readers_behind_still_get_their_answers() -> None:
-    """After running out of memory, and a restart, a slow rank still hears RUNNING for the steps that were accepted."""
-    sim = Simulation()
-    to = largest(sim)
-    sim.report(to, 0.5)
-    sim.report(to, 0.5)
-    sim.out_of_memory(to)
-    before = sim.verdict(0)
-    sim.crash()
-    assert sim.query(to) == before
-    assert before is not None
-    assert (before.last_step, before.stop_step) == (2, 3)

@@ -357,7 +357,7 @@ def test_a_sampler_without_ideas_is_not_asked_in_vain() -> None:
     sim.create(num_init_trials=1, num_workers=2)
     sim.suggest()
     to = sim.sample()
-    sim.send(Suggested("u1", 0, 1, ()))
+    sim.send(Suggested("u1", 0, 1, (), last=True))
     assert sim.study.wanted() is None
     sim.complete(to)
     assert sim.study.wanted() is not None

@@ -14,7 +14,8 @@ def test_a_trial_whose_operator_is_gone_is_given_to_another() -> None:
     """If it was not started, it is handed out again unchanged: the same attempt, byte for byte."""
     sim = created(num_workers=1, num_init_trials=1, batch_size_name="bs")
     to = sim.sample("A")
-    sim.study.attempts.bound.failed(to.params["bs"])  # has been learned since
+    resizing = sim.study.attempts.resizing
+    resizing.bound = resizing.bound.failed(to.params["bs"])  # has been learned since
     assert sim.ask("B") is None
     sim.tick(gone=["A"])
     answer = sim.answer("B", 0)

@@ -26,6 +26,7 @@ from hpopt.core.messages import (
     Report,
     Sample,
     Start,
+    Suggested,
     SuggestFailed,
     Tick,
     Verdict,
@@ -77,6 +78,7 @@ class StudyMachine(RuleBasedStateMachine):
         self.accepted: dict[int, list[Point]] = defaultdict(list)
         self.params: dict[int, dict[str, Any]] = {}
         self.stops: dict[tuple[str, int, int, str], int] = {}
+        self.late: Suggested | None = None
 
     # --- sending, and watching what follows
 
@@ -254,6 +256,24 @@ class StudyMachine(RuleBasedStateMachine):
         self.deliver()
 
     @rule()
+    def suggest_slowly(self) -> None:
+        """The sampler is asked, and its answer comes later."""
+        request = self.sim.study.wanted()
+        if request is not None:
+            params = tuple(self.sim.sampler(request))
+            self.late = Suggested(
+                self.sim.study.uid, request.basis, request.ordinal, params, len(params) < request.count
+            )
+
+    @precondition(lambda self: self.late is not None)
+    @rule()
+    def suggestions_come_late(self) -> None:
+        """What the sampler did not know of must not matter."""
+        if self.late is not None:
+            event, self.late = self.late, None
+            self.watch(event, self.sim.send(event))
+
+    @rule()
     def suggest_fails(self) -> None:
         """The sampler fails."""
         event = SuggestFailed(self.sim.study.uid, "no luck")
@@ -295,6 +315,8 @@ class StudyMachine(RuleBasedStateMachine):
             spec.search_space.check(trial.params)
         assert trials.pending == {trial.id for trial in trials if trial.state in PENDING}
         assert trials.ended == sum(trial.state in ENDED for trial in trials)
+        if spec.search_space.size is not None:
+            assert len({spec.search_space.key(trial.params) for trial in trials}) == len(trials), "tried twice"
 
     @precondition(lambda self: self.sim.study.uid)
     @invariant()

@@ -48,12 +48,12 @@ RECORD = Trial(
     refused=("x",), challenger=("c", 2, 1.5), stop_step=9, reason="why", issued_at=1.0, started_at=2.0, ended_at=3.0,
     crashes=1, losses=2, releases=3, ooms=4, first_attempt=2, best_score=0.25, best_step=6, last_step=7, seen_step=8,
     invalid=1, stopped_by=("asha", 9, 0.25, None), first_step=5, first_at=2.5,
-    logs=((1, "h:/l"),),
+    logs=((1, "h:/l"),), too_large=(64,),
 )  # fmt: skip
 RECORD_HEX = (
-    "dc001f 03 81a26c72cb3fe0000000000000 02 02 01 a173 04 a162 01 05 91a178 93a16302cb3ff8000000000000 09 a3776879"
+    "dc0020 03 81a26c72cb3fe0000000000000 02 02 01 a173 04 a162 01 05 91a178 93a16302cb3ff8000000000000 09 a3776879"
     "cb3ff0000000000000 cb4000000000000000 cb4008000000000000 01020304 02 cb3fd0000000000000 06 07 08 01"
-    "94 a461736861 09 cb3fd0000000000000 c0 05 cb4004000000000000 919201a4683a2f6c"
+    "94 a461736861 09 cb3fd0000000000000 c0 05 cb4004000000000000 919201a4683a2f6c 9140"
 )
 
 

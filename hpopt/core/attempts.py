@@ -4,11 +4,12 @@ import dataclasses
 import math
 from typing import Any
 
-from hpopt.core.batch_size import BatchSizeBound, is_size
+from hpopt.core.batch_size import Size
 from hpopt.core.curve import Point
 from hpopt.core.effects import PointAdded, StudyChanged, TrialChanged, Turn, VerdictGiven
 from hpopt.core.lives import Lives
 from hpopt.core.messages import Finalize, OutOfMemory, Query, Release, Report, Start, Verdict
+from hpopt.core.resizing import Resizing
 from hpopt.core.schedulers.base import Scheduler, make_scheduler
 from hpopt.core.spec import StudySpec
 from hpopt.core.trial import ENDED, Trial, TrialState
@@ -34,7 +35,7 @@ class Attempts:
         self.scheduler: Scheduler = make_scheduler(spec)
         self.trials = Trials(self._marks)
         self.lives = Lives(self.trials, takeover_after)
-        self.bound = BatchSizeBound()
+        self.resizing = Resizing(spec, self.trials)
         self.failures = 0
         self.paused = ""
 
@@ -43,6 +44,7 @@ class Attempts:
         counted = replay(trial, points, self.spec.sign)
         self.scheduler.recall(trial, ((point.step, self._goodness(point.score)) for point in counted))
         self.trials.add(trial)
+        self.resizing.take_in(trial)
 
     # --- what trainers say
 
@@ -71,10 +73,13 @@ class Attempts:
             return
         self.lives.begun(trial, turn)
         trial.ooms += 1
-        size = self._smaller(trial)
-        if trial.ooms > self._oom_retries(trial, size):
-            why = "no smaller batch is left to try" if self.spec.batch_size_name else "batch_size_name is not set"
-            self._end(trial, TrialState.FAILED, f"out of memory, and {why}", turn)
+        size, retries = None, OOM_RETRIES_UNCHANGED
+        if self.resizing.has_size(trial):
+            self.resizing.failed(trial)
+            size = self.resizing.next_size(trial)
+            retries = 0 if size is None else RETRIES["ooms"]
+        if trial.ooms > retries:
+            self._end(trial, TrialState.FAILED, f"out of memory, and {self.resizing.excuse(trial)}", turn)
         else:
             remedy = "to be tried once more" if size is None else f"next batch size {size}"
             self._again(trial, TrialState.OUT_OF_MEMORY, f"out of memory, {remedy}", turn)
@@ -132,15 +137,6 @@ class Attempts:
             self._retry(trial, "losses", TrialState.WAITING, f"not started within {timeout:g} s", turn, may_return=True)
             self.verdict(trial, turn)
 
-    def fit_batch_size(self, trial: Trial) -> None:
-        """Bring a trial that is handed out below the batch size that is known to fail."""
-        name = self.spec.batch_size_name
-        if name is None or self.bound.allows(trial.params[name]) or trial.seen_step:
-            return
-        size = self.bound.largest(self.spec.search_space[name])
-        if size is not None:
-            trial.params = {**trial.params, name: size}
-
     def verdict(self, trial: Trial, turn: Turn) -> None:
         """Publish where the trial stands."""
         verdict = Verdict(
@@ -188,8 +184,7 @@ class Attempts:
     def _learned(self, trial: Trial) -> bool:
         """Whether a score says something new of the study: trials do report, and this batch size fits."""
         failures, self.failures = self.failures, 0
-        name = self.spec.batch_size_name
-        return (name is not None and self.bound.fitted(trial.params[name])) or failures > 0
+        return self.resizing.fitted(trial) or failures > 0
 
     def _marks(self, trial: Trial) -> Marks:
         return tuple((step, self.spec.sign * goodness) for step, goodness in self.scheduler.marks(trial))
@@ -197,28 +192,10 @@ class Attempts:
     def _goodness(self, score: float | None) -> float:
         return -math.inf if score is None else self.spec.sign * score
 
-    def _has_sizes(self, trial: Trial) -> bool:
-        """Whether the trial has a batch size, and it is one of many."""
-        name = self.spec.batch_size_name
-        return name is not None and is_size(trial.params[name]) and self.spec.search_space[name].size is not None
-
-    def _smaller(self, trial: Trial) -> Any | None:
-        """The batch size to try next, after this one ran out of memory; None if there is none."""
-        if not self._has_sizes(trial):
-            return None
-        name = str(self.spec.batch_size_name)
-        self.bound.failed(trial.params[name])
-        return self.bound.next_size(self.spec.search_space[name], trial.params[name])
-
-    def _oom_retries(self, trial: Trial, size: Any | None) -> int:
-        if size is not None:
-            return RETRIES["ooms"]
-        return 0 if self._has_sizes(trial) else OOM_RETRIES_UNCHANGED
-
-    def _resize(self, trial: Trial, size: Any | None) -> None:
+    def _resize(self, trial: Trial, size: Size | None) -> None:
         """The next attempt has other params, so the scores of this one no longer count."""
         if size is not None:
-            trial.params = {**trial.params, str(self.spec.batch_size_name): size}
+            self.resizing.resize(trial, size)
             self.scheduler.forget(trial)
             trial.forget_scores()
 

@@ -1,58 +1,82 @@
-"""What is learned from running out of memory: a bound on the batch size, and the next size to try."""
+"""What is learned from running out of memory: a bound on the batch size, and the sizes to try below it."""
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
-from hpopt.core.space import SearchSpace
+from hpopt.core.space import SearchSpace, Space
 
 Size = int | float
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class BatchSizeBound:
     """`fits` is the largest size that reported a score, `fails` the smallest that ran out of memory."""
 
     fits: Size | None = None
     fails: Size | None = None
 
-    def fitted(self, size: Any) -> bool:
-        """A trial of this size got through a step; True if that is news."""
+    def fitted(self, size: Any) -> Self:
+        """The bound after a trial of this size got through a step."""
         if not is_size(size) or (self.fits is not None and size <= self.fits):
-            return False
-        self.fits = size
-        if self.fails is not None and self.fails <= size:
-            self.fails = None  # a lighter configuration, or a larger machine: the bound was too strict
-        return True
+            return self
+        wrong = self.fails is not None and self.fails <= size  # a lighter configuration, or a larger machine
+        return type(self)(size, None if wrong else self.fails)
 
-    def failed(self, size: Size) -> None:
-        """A trial of this size ran out of memory."""
-        self.fails = size if self.fails is None else min(self.fails, size)
-        if self.fits is not None and self.fits >= self.fails:
-            self.fits = None
+    def failed(self, size: Size) -> Self:
+        """The bound after a trial of this size ran out of memory."""
+        fails = size if self.fails is None else min(self.fails, size)
+        return type(self)(None if self.fits is not None and self.fits >= fails else self.fits, fails)
 
-    def allows(self, size: Any) -> bool:
-        """Whether the size has not been shown to fail."""
-        return self.fails is None or not is_size(size) or size < self.fails
+    def allows(self, space: SearchSpace, size: Any) -> bool:
+        """Whether a trial may begin with this value: it has not been shown to fail, or there is no smaller size."""
+        return self.fails is None or not is_size(size) or size < self.fails or size <= _smallest(space)
 
-    def next_size(self, space: SearchSpace, failed: Size) -> Size | None:
-        """The size to try after `failed`: half of it, or midway (in log scale) to a size that fits.
+    def smaller(self, space: SearchSpace, *, again: bool = False) -> Iterator[Size]:
+        """The sizes of the space below the bound, in the order in which to try them.
 
-        None when the space has no smaller size.
+        First half of what fails, or midway (in log scale) to what fits; `again`: what fits, as midway was not enough.
         """
-        target = failed / 2 if self.fits is None or self.fits >= failed else math.sqrt(self.fits * failed)
+        if self.fails is None:
+            return
+        target = self.fails / 2 if self.fits is None else self.fits if again else math.sqrt(self.fits * self.fails)
+        if space.size is None:
+            lowest = space.range[0]
+            tries = dict.fromkeys(space.nearest(size) for size in (target, lowest))
+            yield from (size for size in tries if 0 < size < self.fails)
+            return
         sizes = _Sizes(space)
-        below = sizes.below(failed)
-        return sizes.at(max(0, min(below, sizes.up_to(target)) - 1)) if below else None
+        below = sizes.below(self.fails)
+        first = min(sizes.up_to(target), below)
+        yield from map(sizes.at, reversed(range(first)))
+        yield from map(sizes.at, range(first, below))
 
-    def largest(self, space: SearchSpace) -> Size | None:
-        """The largest size of the space below the bound, else its smallest; None when the space has no sizes."""
-        sizes = _Sizes(space)
-        if self.fails is None or not sizes.count:
-            return None
-        return sizes.at(max(0, sizes.below(self.fails) - 1))
+    def within(self, space: SearchSpace) -> SearchSpace:
+        """The hyper-parameter without the values that are not allowed."""
+        if self.fails is None:
+            return space
+        if space.is_choice:
+            return SearchSpace(space.type, [option for option in space.range if self.allows(space, option)])
+        lo, hi, *rest = space.range
+        if space.size is None:
+            largest: Size = math.nextafter(self.fails, -math.inf)
+        else:
+            sizes = _Sizes(space)
+            largest = sizes.at(sizes.below(self.fails) - 1) if sizes.below(self.fails) else lo
+        return SearchSpace(space.type, [lo, min(hi, max(largest, _smallest(space))), *rest])
+
+
+NO_BOUND = BatchSizeBound()
+"""Nothing is known yet."""
+
+
+def allowed(space: Space, name: str | None, bound: BatchSizeBound) -> Space:
+    """The part of the search space with batch sizes (the hyper-parameter `name`) that the bound allows."""
+    if name is None or bound.fails is None:
+        return space
+    return Space({**space, name: bound.within(space[name])})
 
 
 def is_size(value: Any) -> bool:
@@ -61,14 +85,18 @@ def is_size(value: Any) -> bool:
 
 
 class _Sizes:
-    """The sizes a hyper-parameter can take, rising, without listing a large grid."""
+    """The sizes that a finite hyper-parameter can take, rising, without listing a large grid."""
 
     def __init__(self, space: SearchSpace) -> None:
-        self.at: Callable[[int], Size] = space.value_at
-        self.count = space.size or 0
+        size = space.size or 0
         if space.is_choice:
-            sizes = sorted(filter(is_size, space.range))
-            self.at, self.count = sizes.__getitem__, len(sizes)
+            options = sorted(filter(is_size, space.range))
+            self.at: Callable[[int], Size] = options.__getitem__
+            self.count = len(options)
+        else:
+            skipped = bisect_right(range(size), 0, key=space.value_at)  # 0 and less are no sizes
+            self.at = lambda i: space.value_at(skipped + i)
+            self.count = size - skipped
 
     def below(self, limit: float) -> int:
         """How many sizes are smaller than the limit."""
@@ -77,3 +105,11 @@ class _Sizes:
     def up_to(self, limit: float) -> int:
         """How many sizes are at most the limit."""
         return bisect_right(range(self.count), limit, key=self.at)
+
+
+def _smallest(space: SearchSpace) -> Size:
+    """The smallest size of the space; infinity if it has none."""
+    if space.size is None:
+        return max(0.0, float(space.range[0]))
+    sizes = _Sizes(space)
+    return sizes.at(0) if sizes.count else math.inf

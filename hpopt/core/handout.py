@@ -1,10 +1,12 @@
 """Who gets which trial: the open requests of all operators, and the suggestions prepared for them."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
+from hpopt.core.batch_size import BatchSizeBound
 from hpopt.core.messages import Ask, Nothing, Sample, Suggested, SuggestRequest
+from hpopt.core.resizing import Resizing
 from hpopt.core.rungs import bracket_of
 from hpopt.core.spec import StudySpec
 from hpopt.core.trial import Trial, TrialState
@@ -16,6 +18,9 @@ REQUEST_AT_MOST = 64
 """... and made at once when so many operators wait: that takes little longer than one."""
 NEWS = 0.05
 """Share of more ended trials after which suggestions of asha's are made again."""
+WRITTEN_OFF_AT_ONCE = 500
+"""Trials of one commit; the next follow when the sampler has been asked again."""
+TOO_LARGE = "not trained: its batch does not fit into memory, and all that fits has been tried"
 
 
 @dataclass(slots=True)
@@ -24,16 +29,15 @@ class HandOut:
 
     spec: StudySpec
     trials: Trials
-    fit: Callable[[Trial], None]
-    """Brings a trial that begins an attempt up to what has been learned."""
+    resizing: Resizing
     requests: dict[tuple[str, int], Ask] = field(default_factory=dict)
     gone: frozenset[str] = frozenset()
     """Sessions without a heartbeat; `closed` are those that said so themselves."""
     closed: set[str] = field(default_factory=set)
     ready: list[dict[str, Any]] = field(default_factory=list)
     basis: int = 0
-    exhausted: bool = False
-    """The sampler had nothing more to offer."""
+    exhausted: tuple[int, BatchSizeBound] | None = None
+    """The sampler had no more than what is ready when so many trials had ended and this was the bound."""
     failures: int = 0
     """How often in a row the sampler has failed."""
 
@@ -55,7 +59,12 @@ class HandOut:
     @property
     def full(self) -> bool:
         """Only the end of a trial can make room for one more, or leave one to be handed out again."""
-        return not self.may_issue() or len(self.trials) >= self.spec.trials
+        return not self.may_issue() or len(self.trials) >= self.spec.trials or self.spent
+
+    @property
+    def spent(self) -> bool:
+        """There is nothing left to try for new trials: what no trial stands for does not fit into memory."""
+        return not self.ready and self._exhausted
 
     def nothing(self, ask: Ask) -> Nothing | None:
         """The answer when there is no trial for the request; None if it has to wait for one."""
@@ -85,7 +94,7 @@ class HandOut:
         left = self.spec.trials - created
         stock = min(max(PREPARE_AT_MOST, self._waiting()), self.spec.num_workers, REQUEST_AT_MOST)
         depth = min(left, max(self._initial() - created, stock))
-        if depth <= 0 or (self.exhausted and self.basis == self.trials.ended):
+        if depth <= 0 or self._exhausted:
             return None
         if self._fresh_only() and not self.may_issue():
             return None  # it would be stale by the time it may be handed out
@@ -95,7 +104,7 @@ class HandOut:
         limit = OBSERVED if self.spec.search_alg == "asha" and self.spec.search_space.size is None else None
         return SuggestRequest(
             self.spec, created, depth, self.trials.observations(limit), self.trials.taken(), self.trials.running(),
-            self.trials.ended,
+            self.trials.ended, self.resizing.bound, self.resizing.left_behind(),
         )  # fmt: skip
 
     def seen(self, session: str) -> None:
@@ -111,17 +120,39 @@ class HandOut:
         return bool(dropped)
 
     def prepare(self, suggested: Suggested) -> None:
-        """Replace the suggestions by newer ones; those handed out in the meantime are left out."""
+        """Replace the suggestions by newer ones, but for those that have become impossible in the meantime."""
         key = self.spec.search_space.key
         taken = {key(trial.params) for trial in self.trials.since(suggested.ordinal)}
         self.ready = [each for each in suggested.params if key(each) not in taken]
+        self.prune()
         self.basis = suggested.basis
-        self.exhausted = not suggested.params
+        self.exhausted = (suggested.basis, self.resizing.bound) if suggested.last else None
         self.failures = 0
+
+    def prune(self) -> None:
+        """Drop what was suggested and has become impossible: another trial stands for it, or its batch is too large."""
+        self.ready = [each for each in self.ready if self.resizing.offers(each)]
+
+    def write_off(self, now: float) -> list[Trial]:
+        """Once all that fits was tried, what does not fit are the trials that are left; they are nobody's to train."""
+        if not self.spent or self.trials.ended < len(self.trials):
+            return []  # a trial under way may yet show that more fits
+        left = min(self.spec.trials - len(self.trials), WRITTEN_OFF_AT_ONCE)
+        written_off = []
+        for params in islice(self.resizing.unclaimed(), left):
+            trial = Trial(len(self.trials), params, state=TrialState.FAILED, reason=TOO_LARGE, ended_at=now)
+            self.trials.add(trial)
+            written_off.append(trial)
+        return written_off
 
     def models(self, ordinal: int) -> bool:
         """Whether the suggestion of this ordinal depends on results."""
         return ordinal >= self.spec.first_modelled
+
+    @property
+    def _exhausted(self) -> bool:
+        """Asking the sampler again would bring nothing new."""
+        return self.exhausted == (self.trials.ended, self.resizing.bound)
 
     def _enough(self, depth: int) -> bool:
         """Whether what is ready will do for now: as many as wanted, and made from the newest results.
@@ -149,7 +180,8 @@ class HandOut:
     def _again(self, trial: Trial | None) -> Trial | None:
         if trial is not None:
             trial.reissue()
-            self.fit(trial)
+            if self.resizing.fit(trial):
+                self.prune()
             self.trials.move(trial, TrialState.ISSUED)
         return trial
 
@@ -160,7 +192,6 @@ class HandOut:
             return None
         trial = Trial(id=len(self.trials), params=self.ready.pop(0))
         trial.bracket = bracket_of(self.spec, trial.id) if self.spec.search_alg == "asha" else 0
-        self.fit(trial)
         self.trials.add(trial)
         return trial
 

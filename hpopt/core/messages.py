@@ -10,11 +10,14 @@ import math
 import re
 import types
 import typing
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import msgpack
 
+from hpopt.core.batch_size import NO_BOUND, BatchSizeBound, allowed
+from hpopt.core.space import Space
 from hpopt.core.spec import StudySpec
 from hpopt.core.validation import validated
 
@@ -150,12 +153,16 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Suggested:
-    """Suggestions from the sampler, made when `basis` trials had ended, for the ordinals from `ordinal` on."""
+    """Suggestions from the sampler, made when `basis` trials had ended, for the ordinals from `ordinal` on.
+
+    `last`: they are fewer than were asked for, as there are no more.
+    """
 
     uid: str
     basis: int
     ordinal: int
     params: tuple[dict[str, Any], ...]
+    last: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +260,8 @@ class SuggestRequest:
     """`count` suggestions for the trials from `ordinal` on, given what has ended and what is pending.
 
     `running`: those of the pending trials that have marks. `basis`: how many trials had ended; in a large study of
-    early-stopped trials not all of them are among the observations.
+    early-stopped trials not all of them are among the observations. `bound`: the batch sizes that fit into memory.
+    `left_behind`: configurations that did not, whose trials have gone on with smaller batches.
     """
 
     spec: StudySpec
@@ -263,6 +271,18 @@ class SuggestRequest:
     pending: tuple[dict[str, Any], ...] = ()
     running: tuple[Observation, ...] = ()
     basis: int = 0
+    bound: BatchSizeBound = NO_BOUND
+    left_behind: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def allowed(self) -> Space:
+        """The part of the search space that the suggestions have to lie in."""
+        return allowed(self.spec.search_space, self.spec.batch_size_name, self.bound)
+
+    def taken(self) -> set[tuple[Hashable, ...]]:
+        """The keys of the configurations that are not to be suggested again."""
+        configs = (*(each.params for each in self.observations), *self.pending, *self.left_behind)
+        return {self.spec.search_space.key(params) for params in configs}
 
 
 Event = Create | Ask | Query | Start | Report | OutOfMemory | Finalize | Release | Close

@@ -105,7 +105,7 @@ class Study:
     def to_wire(self) -> dict[str, Any]:
         """The study's own state as plain values; its trials are stored one by one."""
         asks = [[ask.session, ask.n, ask.mode] for ask in self.desk.requests.values()]
-        bound = self.attempts.bound
+        bound = self.attempts.resizing.bound
         return {
             "past": self.past,
             "joined": self.joined,
@@ -124,7 +124,7 @@ class Study:
         self.past, self.joined, self.notices = list(wire["past"]), list(wire["joined"]), tuple(wire["notices"])
         self.schedule = Schedule.from_wire(wire.get("schedule"))
         self.attempts.paused, self.attempts.failures = wire["paused"], wire["failures"]
-        self.attempts.bound = BatchSizeBound(*wire["bound"])
+        self.attempts.resizing.bound = BatchSizeBound(*wire["bound"])
         for session, n, mode in wire["requests"]:
             self.desk.requests[session, n] = Ask(uid, session, n, mode)
 
@@ -140,7 +140,7 @@ class Study:
             self.past = [*self.past, self.uid][-REMEMBERED:]
         self.uid, self.joined = uid, []
         self.attempts = Attempts(uid, spec, self.takeover_after)
-        self.desk = HandOut(spec, self.trials, self.attempts.fit_batch_size)
+        self.desk = HandOut(spec, self.trials, self.attempts.resizing)
 
     def _create(self, event: Create, turn: Turn) -> None:
         if event.uid in (self.uid, *self.joined):
@@ -221,6 +221,9 @@ class Study:
 
     def _serve(self, turn: Turn) -> None:
         """Answer every open request that can be answered, in the order they came."""
+        for trial in self.desk.write_off(turn.now):
+            turn.add(TrialChanged(trial))
+            turn.note("trial failed", trial, trial.reason)
         if not self.desk.done and self.schedule.due(self.spec, self.trials.ended):
             self._check_schedule(turn)
         for key, ask in list(self.desk.requests.items()):
@@ -252,6 +255,12 @@ class Study:
         self.desk.closed.add(event.session)
         if self.desk.withdraw():
             turn.add(StudyChanged())
+
+    # --- trainers
+
+    def _out_of_memory(self, event: OutOfMemory, turn: Turn) -> None:
+        self.attempts.out_of_memory(event, turn)
+        self.desk.prune()
 
     # --- the coordinator itself
 
@@ -288,7 +297,7 @@ class Study:
         Close: _close,
         Start: lambda self, event, turn: self.attempts.start(event, turn),
         Report: lambda self, event, turn: self.attempts.report(event, turn),
-        OutOfMemory: lambda self, event, turn: self.attempts.out_of_memory(event, turn),
+        OutOfMemory: _out_of_memory,
         Finalize: lambda self, event, turn: self.attempts.finalize(event, turn),
         Release: lambda self, event, turn: self.attempts.release(event, turn),
         Query: lambda self, event, turn: self.attempts.query(event, turn),

@@ -100,6 +100,8 @@ class Trial:
     first_at: float = 0.0
     logs: tuple[tuple[int, str], ...] = ()
     """(attempt, where its output is) of the latest attempts that said so."""
+    too_large: tuple[Any, ...] = ()
+    """Batch sizes that it was handed out with before: they did not fit into memory."""
 
     def move(self, state: TrialState, reason: str = "") -> None:
         """Change the state; raises RuntimeError on a move that is not in TRANSITIONS."""
@@ -151,6 +153,7 @@ class Trial:
             life, restart, since = values["challenger"]
             values["challenger"] = (life, restart, since)
         values["logs"] = tuple((attempt, log) for attempt, log in values.get("logs", ()))
+        values["too_large"] = tuple(values.get("too_large", ()))
         if values.get("stopped_by") is not None:
             values["stopped_by"] = tuple(values["stopped_by"])
         return cls(**values)

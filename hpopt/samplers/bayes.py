@@ -49,7 +49,8 @@ def proposals(
     """
     if request.spec.search_space.size == 1:
         return
-    encoding: Encoding = (FullLength if compares(request.spec) else Encoding)(request.spec.search_space)
+    kind = FullLength if compares(request.spec) else Encoding
+    encoding: Encoding = kind(request.spec.search_space, request.allowed)
     tried = encoding.units([observation.params for observation in request.observations])
     if isinstance(encoding, FullLength):
         training = _curves(request, encoding, tried)
@@ -129,7 +130,7 @@ class _Search:
             self._posterior = self._posterior.condition(encoding.features(pending))
             finals = np.concatenate([finals, encoding.features(pending)])
         self._known = {u.tobytes() for u in (*tried, *pending)}
-        self._pool = _unlike(candidates(encoding, units[best], rng), self._known)
+        self._pool = _unlike(encoding.confine(candidates(encoding, units[best], rng)), self._known)
         self._screen = Screen(self._posterior, encoding.features(self._pool), room=request.count)
         self.threshold = float(np.max(self._posterior.predict(finals)[0]))
         """What is to be improved on: the best mean of any point that was or will be tried."""

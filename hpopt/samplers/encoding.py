@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from hpopt.core.space import Space
 from hpopt.samplers.axis import axis
+from hpopt.samplers.confine import mover
 
 Array = NDArray[np.float64]
 
@@ -24,8 +25,10 @@ MAX_FEATURES = 2048
 class Encoding:
     """Between the configurations of a space of more than one, and their unit and feature rows; U is (m, d)."""
 
-    def __init__(self, space: Space) -> None:
+    def __init__(self, space: Space, allowed: Space | None = None) -> None:
+        """`allowed`: the part of the space in which candidates have to stay, if not all of it."""
         self._space = space
+        self._allowed = space if allowed is None else allowed
         self._free = [i for i, dimension in enumerate(space.values()) if dimension.size != 1]
         width = MAX_FEATURES // len(self._free)
         self.axes = [axis(dimension, width) for dimension in space.values() if dimension.size != 1]
@@ -36,6 +39,12 @@ class Encoding:
         """Columns of U that have a gradient, ..."""
         self.smooth_features = np.flatnonzero(np.isin(self.groups, self.smooth))
         """... and their features: one each, with the same gradient."""
+        narrowed = {name: self._allowed[name] for name in space if self._allowed[name] != space[name]}
+        columns = {name: k for k, name in enumerate(name for name in space if space[name].size != 1)}
+        self._movers = {
+            columns[name]: mover(space[name], part, self.axes[columns[name]]) for name, part in narrowed.items()
+        }
+        self._continua = {name: part for name, part in narrowed.items() if space[name].size is None}
 
     def units(self, configs: Sequence[dict[str, Any]]) -> Array:
         """The unit rows (m, d) of configurations."""
@@ -46,7 +55,16 @@ class Encoding:
         """The configuration of one unit row (d,)."""
         unit = np.full(len(self._space), 0.5)
         unit[self._free] = u
-        return self._space.from_unit(unit.tolist())
+        params = self._space.from_unit(unit.tolist())
+        # what is on the bound in the unit cube may be beyond it by a rounding error
+        return {**params, **{name: part.nearest(params[name]) for name, part in self._continua.items()}}
+
+    def confine(self, U: Array) -> Array:
+        """Unit rows that all lie in the allowed part: those of U, moved as far as need be."""
+        U = U.copy()
+        for column, move in self._movers.items():
+            U[:, column] = move(U[:, column])
+        return U
 
     def snap(self, U: Array) -> Array:
         """The unit rows of the configurations that U stands for."""

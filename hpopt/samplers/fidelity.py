@@ -23,8 +23,8 @@ Array = NDArray[np.float64]
 class FullLength(Encoding):
     """An encoding whose features have the length of the trial as a last column: 1 is a trial of all its steps."""
 
-    def __init__(self, space: Space) -> None:
-        super().__init__(space)
+    def __init__(self, space: Space, allowed: Space | None = None) -> None:
+        super().__init__(space, allowed)
         self.groups = np.append(self.groups, self.groups.max() + 1)
 
     def features(self, U: Array) -> Array:

@@ -108,7 +108,7 @@ def _ascend(posterior: Posterior, acquisition: Acquisition, encoding: Encoding, 
         X[:, features] = np.clip(X[:, features] + sign * step, 0.0, 1.0)
     moved = U.copy()
     moved[:, smooth] = best_X[:, features]
-    moved = encoding.snap(moved)
+    moved = encoding.confine(encoding.snap(moved))
     gained = _values(posterior, acquisition, encoding, moved) > start
     return np.where(gained[:, None], moved, U)
 
@@ -130,11 +130,11 @@ def _climb(
     return u, value
 
 
-def _neighbours(encoding: Encoding, u: Array) -> list[Array]:
+def _neighbours(encoding: Encoding, u: Array) -> Array:
     rows = []
     for j, axis in enumerate(encoding.axes):
         for coordinate in axis.neighbours(float(u[j])):
             row = u.copy()
             row[j] = coordinate
             rows.append(row)
-    return rows
+    return encoding.confine(np.array(rows).reshape(-1, len(u)))

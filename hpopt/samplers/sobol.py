@@ -18,14 +18,16 @@ _BLOCK = 256  # a power of two keeps each block balanced
 _RETRIES = 64
 
 
-def design(space: Space, seed: int, k: int, taken: Collection[tuple[Any, ...]]) -> dict[str, Any] | None:
-    """The k-th configuration of the design, or another one if its key is `taken`.
+def design(
+    space: Space, seed: int, k: int, taken: Collection[tuple[Any, ...]], allowed: Space | None = None
+) -> dict[str, Any] | None:
+    """The k-th configuration of the design, or another one if its key is `taken`. `allowed`: the part to stay in.
 
     None when all configurations of a finite space are taken. (If 64 random ones of a continuous space are taken, its
     bounds are neighbouring floats: then a configuration is given twice, for a study may not wait for ever.)
     """
     params: dict[str, Any] | None = None
-    for params in _candidates(space, seed, k, len(taken)):
+    for params in _candidates(space if allowed is None else allowed, seed, k, len(taken)):
         if space.key(params) not in taken:
             return params
     return params if space.size is None else None
