@@ -5,6 +5,7 @@
 
 Its journal, in the folder that HPOPT_TEST_JOURNALS names, is of the kind that tests/check_history.py reads: what it
 got, and every report before and after the call, with the iteration that it had begun with, its host and its process.
+A test that sets HPOPT_TEST_GATE to a folder has each attempt wait there after its second report.
 """
 
 import gzip
@@ -12,6 +13,7 @@ import importlib.util
 import json
 import os
 import socket
+import time
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,9 @@ from torch import nn
 import hpopt
 from tests.journal import Journal
 
-JOURNALS = "HPOPT_TEST_JOURNALS"
+JOURNALS, GATE = "HPOPT_TEST_JOURNALS", "HPOPT_TEST_GATE"
+HELD_AFTER = 2
+"""Reports of an attempt after which it stops at the gate, if there is one."""
 SPACE = {
     "lr": hpopt.search_space("loguniform", [1e-4, 1.0]),
     "width": hpopt.search_space("qloguniform", [16, 128, 8]),
@@ -93,6 +97,15 @@ class Training:
         part.replace(self._file)
 
 
+def wait_at_gate(config: dict[str, Any]) -> None:
+    """Wait in the middle of an attempt until a test lets it go on: there is a file of its name then, or one for all."""
+    gate = os.environ.get(GATE)
+    if gate:
+        names = (f"{config['trial_id']}-{config['attempt']}", "all")
+        while not any(Path(gate, name).exists() for name in names):
+            time.sleep(0.02)
+
+
 def train(config: dict[str, Any]) -> None:
     """One attempt of a trial."""
     host = socket.gethostname()
@@ -100,7 +113,8 @@ def train(config: dict[str, Any]) -> None:
     form = "command" if os.environ.get("HPOPT_RUNNER") == "command" else "function"
     who = {"trial": config["trial_id"], "attempt": config["attempt"], "host": host, "session": f"{host}-{os.getpid()}"}
     training = Training(config)
-    journal.write(op="ask", phase="done", begins=training.iteration + 1, form=form, **who)
+    begins = training.iteration + 1
+    journal.write(op="ask", phase="done", begins=begins, form=form, **who)
     while training.iteration < config["iterations"]:
         score = training.go_on()
         entry = {"op": "report", "step": training.iteration, "score": score, **who}
@@ -114,6 +128,8 @@ def train(config: dict[str, Any]) -> None:
         if status is hpopt.Status.STOP:
             break
         training.save()
+        if training.iteration - begins + 1 == HELD_AFTER:
+            wait_at_gate(config)
 
 
 if __name__ == "__main__":

@@ -42,8 +42,9 @@ class Scale:
     """Seconds for which worker2 is cut off."""
     away: float
     """Seconds after which the preempted worker3 comes back."""
-    silent_at_once: bool = False
-    """The heartbeats of worker1, and of one worker on worker2, run out at once, not up to 60 s later."""
+    gated: bool = False
+    """For a short study. Every attempt waits in its middle until it is let go on, so that it can be hit there; and the
+    heartbeats of worker1, and of one worker on worker2, run out at once, not up to 60 s later."""
     patience: float = 900.0
     """Seconds that any step may take."""
 
@@ -75,8 +76,9 @@ class Fleet:
         self.timeline: list[tuple[float, str]] = []
         names = ("server", "coordinator1", "coordinator2", *scale.forms)
         self.hosts = {name: network.host(name) for name in names}
-        self.journals = folder / "journals"
-        self.journals.mkdir(parents=True)
+        self.journals, self._gate = folder / "journals", folder / "gate"
+        for each in (self.journals, self._gate):
+            each.mkdir(parents=True)
         password, host = secrets.token_hex(16), self.hosts["server"]
         settings = {"port": "6379", "bind": host.address, "requirepass": password}
         self.server = Server(folder / "server", **settings)
@@ -86,6 +88,7 @@ class Fleet:
         self.socket_url = f"{self.server.url}?password={password}"
         self.redis = redis.Redis.from_url(self.socket_url)
         self._running: dict[str, list[Program]] = {}
+        self._started: list[tuple[str, Program]] = []
         self.hpo = self._create()
 
     def _create(self) -> hpopt.HpOpt:
@@ -104,10 +107,12 @@ class Fleet:
         environment = {
             "HPOPT_URL": self.url, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1",
             digits_trainer.JOURNALS: str(self.journals),
+            digits_trainer.GATE: str(self._gate) if self.scale.gated else "",
         }  # fmt: skip
         words = [sys.executable, "-P", "-m", *command]
         program = self.hosts[host].program(words, environment=environment, folder=self.folder)
         self._running.setdefault(host, []).append(program)
+        self._started.append((f"{host}-{len(self._started)}.out", program))
         return program
 
     def _coordinators(self) -> None:
@@ -174,7 +179,7 @@ class Fleet:
         self.hosts[host].crash()
         blow = Blow(time.monotonic(), lost)
         self.note(f"{host} loses its power, with {blow} under way")
-        if self.scale.silent_at_once:
+        if self.scale.gated:
             self._silence(lost)
         return blow
 
@@ -194,12 +199,15 @@ class Fleet:
         self.hosts[host].unplug()
         blow = Blow(time.monotonic(), under_way)
         self.note(f"{host} is cut off, with {blow} under way")
-        if self.scale.silent_at_once:
+        if self.scale.gated:
             blow.given_up = under_way[:1]
             self._silence(blow.given_up)
+            self._let_go(*under_way)
+            self._hand_out_again(blow.given_up)
         elif self.scale.cut > GIVEN_UP_AFTER:
             blow.given_up = under_way
         self._wait(lambda: time.monotonic() > blow.at + self.scale.cut, "the cut has lasted")
+        self._wait(lambda: all(attempts(self.journal())[name].calling for name in under_way), "all wait in a report")
         again = {(trial, attempt + 1) for trial, attempt in blow.given_up}
         self._wait(lambda: again <= attempts(self.journal()).keys(), f"{again} have begun")
         blow.over = time.monotonic()
@@ -221,7 +229,24 @@ class Fleet:
         self._wait(lambda: time.monotonic() > blow.over + self.scale.away, "it stays away")
         self.work(host)
         self.note(f"the workers of {host} are started again")
+        (self._gate / "all").touch()
         return blow
+
+    # --- a short study
+
+    def _let_go(self, *names: Name) -> None:
+        """Let these attempts go on."""
+        for trial, attempt in names:
+            (self._gate / f"{trial}-{attempt}").touch()
+
+    def _hand_out_again(self, given_up: list[Name]) -> None:
+        """Let others go on, up to the attempts that follow these, when their trials are to be handed out again."""
+        trials = {trial for trial, _ in given_up}
+        self._wait(
+            lambda: all(row.state in ("lost", "waiting") for row in self.hpo.trials() if row.id in trials),
+            f"trials {trials} are given up",
+        )
+        self._let_go(*((row.id, attempt) for row in self.hpo.trials() if row.id not in trials for attempt in (1, 2)))
 
     def _silence(self, lost: list[Name]) -> None:
         """Have the heartbeats of these attempts, and those of who was handed them, run out now."""
@@ -244,7 +269,9 @@ class Fleet:
         self.hpo.close()
 
     def close(self) -> None:
-        """Let go of the server; the hosts end with their network."""
+        """Let go of the server, and keep what everybody has said; the hosts end with their network."""
+        for name, program in self._started:
+            (self.folder / name).write_text(f"{program.output}\n", encoding="utf-8")
         self.hpo.close()
         self.redis.close()
         self.server.close()

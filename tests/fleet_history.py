@@ -27,6 +27,8 @@ class Attempt:
     """The iteration that it began with."""
     answers: list[tuple[float, float, int, str]] = field(default_factory=list)
     """When it reported and when it was answered, the iteration, and the answer."""
+    calling: bool = False
+    """A report of it is not answered yet."""
 
     @property
     def step(self) -> int:
@@ -49,8 +51,10 @@ def attempts(journal: Iterable[Entry]) -> dict[Name, Attempt]:
             found[name] = Attempt(name, entry["host"], entry["form"], entry["at"], entry["begins"])
         elif entry["phase"] == "call":
             calls[name] = entry["at"]
+            found[name].calling = True
         elif entry["phase"] == "done":
             found[name].answers.append((calls[name], entry["at"], entry["step"], entry["status"]))
+            found[name].calling = False
     return found
 
 
