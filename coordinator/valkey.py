@@ -64,8 +64,10 @@ class Valkey:
         return self._child.pid if self._child else 0
 
     def check_port(self) -> None:
-        """Raise Refused("refused") if nobody could listen now at the port that is wanted."""
-        port = self._wanted_port or 0
+        """Raise Refused("refused") if a certain port is wanted, and nobody could listen there now."""
+        port = self._wanted_port
+        if not port:
+            return
         try:
             with socket.socket() as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a server that has just ended is no reason

@@ -23,8 +23,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tests import check_history, fleet_history
-from tests.fleet import STUDY, Blow, Fleet, Scale
+from tests.fleet import STUDY, Fleet
 from tests.fleet_history import Attempt, Name
+from tests.fleet_scale import Blow, Scale
 from tests.hosts import Network, why_not
 from tests.journal import Entry
 from tests.server import SHORT

@@ -24,11 +24,11 @@ SCRIPT = "__mp_main__"
 the training itself spawns (the workers of a DataLoader) can unpickle what the script defines."""
 
 
+_MOVE = "write a function at the top level of a file, and pass that"
+
+
 class NotThereError(ValueError):
     """The module has no such function, or there is no such module; the text is all that the user needs."""
-
-
-_MOVE = "write a function at the top level of a file, and pass that"
 
 
 def target_of(train: Train | str) -> str | None:
