@@ -5,7 +5,7 @@
 or, with the study on a shared server, on any machine that is to help:
 
     hpopt-worker --study ddp --checkpoints /shared/checkpoints -- \
-        torchrun --nproc-per-node 4 --max-restarts 1 examples/ddp.py
+        torchrun --standalone --nproc-per-node 4 --max-restarts 1 examples/ddp.py
 """
 
 import json
@@ -79,7 +79,12 @@ def accuracy(net: nn.Module) -> float:
 def launch(config: dict[str, Any]) -> None:
     """One trial: four ranks of this very file, started again once if one of them fails."""
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "4", "--max-restarts", "1", __file__]
-    environment = {**os.environ, "HPOPT_CONFIG": json.dumps(config), "OMP_NUM_THREADS": "1"}  # for each of the ranks
+    environment = {
+        **os.environ,
+        "HPOPT_CONFIG": json.dumps(config),
+        "OMP_NUM_THREADS": "1",  # for each rank
+        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",  # or ranks that torch 2.13 starts again do not find each other
+    }
     subprocess.run([sys.executable, *command], env=environment, check=True)
 
 

@@ -234,6 +234,8 @@ class Contact:
         patience = Patience(seconds, seconds, DEADLINE if limit is None else "", out=self.adrift)
         if query:
             self.role.vigil(patience, self.identity.trial, started=self.started)
+        elif isinstance(event, Start):
+            self.role.queue(patience, self.identity.trial)
         try:
             return self.client.ask(inquiry, hear, patience)
         except TimeoutError as error:

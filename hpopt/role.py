@@ -7,8 +7,8 @@ from hpopt import distributed
 from hpopt.core.messages import Verdict
 from hpopt.outage import REMIND, Patience
 
-LOOKS = 10
-"""So many times a process that may be independent looks for a rank 0 before it speaks for itself."""
+SOON = 5.0
+"""Seconds after which a process that comes second to an attempt says so."""
 
 log = logging.getLogger("hpopt")
 
@@ -61,9 +61,15 @@ class Role:
     def vigil(self, patience: Patience, trial: int, *, started: bool) -> None:
         """Have it told that this process waits for rank 0. Who may be independent gives up: NobodySpeaksError."""
         if started or not distributed.may_be_independent():
-            patience.remind, patience.every = lambda: self._remind(trial), REMIND
+            text = f"waits for rank 0 to report the next iteration of trial {trial}"
+            patience.remind, patience.every = lambda: self._tell(text), REMIND
         else:
-            patience.remind, patience.every = self._countdown(trial), distributed.INDEPENDENT_AFTER / LOOKS
+            patience.remind = self._countdown(patience, trial)
+
+    def queue(self, patience: Patience, trial: int) -> None:
+        """Have it told that this process waits for the silence of one that has begun the attempt before."""
+        text = f"waits for the silence of an earlier process that has begun trial {trial}"
+        patience.remind, patience.every = lambda: self._tell(text), SOON
 
     def speak(self, trial: int) -> None:
         """Be a task of its own."""
@@ -78,24 +84,24 @@ class Role:
             "but rank 0 has to, as often as the others (if this process has no other ranks, set RANK=0)"
         )
 
-    def _remind(self, trial: int) -> None:
+    def _tell(self, text: str) -> None:
         """Once is enough: rank 0 may well take its time in every epoch."""
         if not self._told:
-            log.warning("hpopt: rank %d waits for rank 0 to report the next iteration of trial %d", self.rank, trial)
+            log.warning("hpopt: rank %d %s", self.rank, text)
         self._told = True
 
-    def _countdown(self, trial: int) -> Callable[[], None]:
-        looks = 0
+    def _countdown(self, patience: Patience, trial: int) -> Callable[[], None]:
+        """Says after a while what it waits for, and gives up when INDEPENDENT_AFTER is over."""
+        seconds = distributed.INDEPENDENT_AFTER
+        patience.every = seconds / 10
 
         def look() -> None:
-            nonlocal looks
-            looks += 1
-            if looks == 1:
-                log.warning(
-                    "hpopt: rank %d waits %g s for a rank 0 of trial %d: if this process is to train the trial by "
-                    "itself, set RANK=0 and WORLD_SIZE=1 for it", self.rank, distributed.INDEPENDENT_AFTER, trial,
-                )  # fmt: skip
-            if looks >= LOOKS:
+            if patience.every > seconds / 2:
                 raise NobodySpeaksError
+            patience.every = seconds - patience.every
+            log.warning(
+                "hpopt: rank %d waits up to %g s for a rank 0 of trial %d, then trains it by itself (set RANK=0 and "
+                "WORLD_SIZE=1 for a task of its own, WORLD_SIZE alone for one of many ranks)", self.rank, seconds, trial
+            )  # fmt: skip
 
         return look

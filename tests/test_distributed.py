@@ -11,6 +11,7 @@ from hpopt.core.keys import launch_of
 from hpopt.core.messages import Start, decode, encode
 from hpopt.launchers import LOCAL, RANK_VARIABLES, SCHEDULERS, TORCH
 from tests.fake_torch import load_torch
+from tests.server import ROOT
 
 TORCHRUN = {
     "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "4", "GROUP_WORLD_SIZE": "2",
@@ -299,3 +300,10 @@ def test_torch_is_not_imported() -> None:
     """Knowing one's rank costs no import of torch."""
     code = "import sys; from hpopt import distributed as d; d.rank(); d.life(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_every_variable_is_documented() -> None:
+    """Users look up in docs/distributed.md what their launcher has to say."""
+    text = (ROOT / "docs" / "distributed.md").read_text()
+    names = {name for each in (TORCH, *SCHEDULERS) for name in (each.rank, each.size, *each.launch)}
+    assert {name for name in {*names, *LOCAL, distributed.LIFE} if f"`{name}`" not in text} == set()

@@ -1,6 +1,7 @@
 """Four real processes with a process group of torch.distributed, and what becomes of them and of their trials."""
 
 import contextlib
+import inspect
 import json
 import os
 import signal
@@ -216,3 +217,8 @@ def test_the_example_of_the_docs(study: Create, quick: Quick, work: Work, tmp_pa
     assert [point.step for point in curve(hpo, 0)] == [1, 2, 3]
     assert 0 < (row.score or 0) <= 1
     assert list(tmp_path.glob("checkpoints/**/last.pt"))
+
+
+def test_the_page_shows_the_example() -> None:
+    """What docs/distributed.md says to write is what runs here."""
+    assert inspect.getsource(ddp.train) in (ROOT / "docs" / "distributed.md").read_text()

@@ -39,6 +39,7 @@ SLURM = {"SLURM_STEP_NUM_TASKS": "8", "SLURM_JOB_ID": "2", "SLURM_STEP_ID": "0"}
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """No launcher has said anything yet, and nobody is waited for long."""
+    monkeypatch.setenv(outage.DEADLINE, "20")
     for name in (*RANK_VARIABLES, distributed.LIFE):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(client, "RESEND", 0.1)
@@ -88,7 +89,7 @@ def test_unrelated_task_speaks_for_itself(
     assert [point.score for point in curve(hpo, 0)] == [1, 2, 3, 4]
     assert contacts.contact(config).role.speaks
     first, second = said(caplog)
-    assert first.startswith("hpopt: rank 3 waits 0.5 s for a rank 0 of trial 0: ")
+    assert first.startswith("hpopt: rank 3 waits up to 0.5 s for a rank 0 of trial 0, then trains it by itself (")
     assert "set RANK=0 and WORLD_SIZE=1" in first
     assert second == "hpopt: no rank 0 has come: rank 3 trains trial 0 by itself"
 
