@@ -5,6 +5,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from hpopt.core.batch_size import has_sizes
 from hpopt.core.messages import (
     Ask,
     Close,
@@ -143,7 +144,7 @@ def study_specs(draw: st.DrawFn) -> StudySpec:
         metric=draw(texts.filter(bool)),
         num_trials=draw(st.none() | st.integers(1, 1000)),
         subset_ratio=draw(st.none() | st.floats(0.01, 2)),
-        batch_size_name=draw(st.none() | st.sampled_from(list(space))),
+        batch_size_name=draw(st.sampled_from([None, *(name for name in space if has_sizes(space[name]))])),
         image_resize=draw(st.tuples(st.integers(0, 512), st.integers(0, 512))),
         seed=draw(st.none() | st.integers(0, 2**63 - 1)),
         default_hyper_parameters=tuple(draw(defaults)),

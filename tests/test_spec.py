@@ -147,6 +147,10 @@ def test_messages_name_the_value_and_the_remedy() -> None:
         validated(StudySpec(**GOOD, batch_size_name="batch"))
     with pytest.raises(ValueError, match=r"^search_alg='random': use one of 'bayes_opt', 'asha'$"):
         validated(StudySpec(**GOOD, search_alg="random"))
+    space = Space({"act": SearchSpace("choice", ["relu", True, 0, -8]), "shift": SearchSpace("uniform", [-1, 0])})
+    for name in space:
+        with pytest.raises(ValueError, match=rf"^batch_size_name='{name}': none of .* is a number above 0; name the"):
+            validated(StudySpec(**{**GOOD, "search_space": space, "batch_size_name": name}))
 
 
 def test_defaults_are_as_the_search_would_have_made_them() -> None:

@@ -79,6 +79,11 @@ def allowed(space: Space, name: str | None, bound: BatchSizeBound) -> Space:
     return Space({**space, name: bound.within(space[name])})
 
 
+def has_sizes(space: SearchSpace) -> bool:
+    """Whether any value of the hyper-parameter can be a batch size."""
+    return _Sizes(space).count > 0 if space.size is not None else space.range[1] > 0
+
+
 def is_size(value: Any) -> bool:
     """Whether the value is a number that can be a batch size."""
     return type(value) in (int, float) and value > 0

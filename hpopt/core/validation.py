@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from hpopt.core.batch_size import has_sizes
 from hpopt.core.space import Space
 from hpopt.core.spec import ACQUISITIONS, ALGORITHMS, StudySpec
 
@@ -28,6 +29,9 @@ def validated(spec: StudySpec) -> StudySpec:
     if size is not None and size not in spec.search_space:
         known = ", ".join(map(repr, spec.search_space))
         raise ValueError(f"batch_size_name={size!r} is no hyper-parameter of search_space: use one of {known}")
+    if size is not None and not has_sizes(spec.search_space[size]):
+        none = f"none of the values of {spec.search_space[size]!r} is a number above 0"
+        raise ValueError(f"batch_size_name={size!r}: {none}; name the hyper-parameter that is the batch size, or None")
     return dataclasses.replace(spec, default_hyper_parameters=defaults)
 
 
