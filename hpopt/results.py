@@ -61,6 +61,8 @@ class TrialRow:
     """The rule that stopped it, and why; None if no rule did."""
     logs: dict[int, str] = field(default_factory=dict)
     """Attempt -> where its output is, "host:path"; of the latest attempts that said so (workers and HPOPT_LOG do)."""
+    too_large: tuple[Any, ...] = ()
+    """Batch sizes that it had before, and that did not fit into memory."""
 
     @property
     def log(self) -> str:
@@ -111,6 +113,7 @@ def row(trial: Trial) -> TrialRow:
         trial.id, trial.attempt, trial.state.name.lower(), trial.params, trial.best_score, trial.seen_step,
         trial.bracket, trial.reason, trial.issued_at, trial.started_at, trial.ended_at, trial.first_attempt,
         None if trial.stopped_by is None else StoppedBy(*trial.stopped_by), dict(trial.logs),
+        trial.too_large,
     )  # fmt: skip
 
 
@@ -165,11 +168,13 @@ def _write_csv(out: TextIO, rows: Iterable[TrialRow], names: list[str]) -> None:
     plain.append("log")
     why = [each.name for each in fields(StoppedBy)]
     writer = csv.writer(out)
-    writer.writerow([*plain, *(f"stopped_by.{name}" for name in why), *(f"params.{name}" for name in names)])
+    writer.writerow(
+        [*plain, "too_large", *(f"stopped_by.{name}" for name in why), *(f"params.{name}" for name in names)]
+    )
     for each in rows:
         stop = ("",) * len(why) if each.stopped_by is None else astuple(each.stopped_by)
         params = (json.dumps(each.params.get(name)) for name in names)
-        writer.writerow([*(getattr(each, name) for name in plain), *stop, *params])
+        writer.writerow([*(getattr(each, name) for name in plain), json.dumps(each.too_large), *stop, *params])
 
 
 def write_whole(path: Path, write: Callable[[TextIO], object]) -> None:

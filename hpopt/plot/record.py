@@ -120,7 +120,9 @@ def _row(values: dict[str, Any]) -> TrialRow:
     known = {field.name: values[field.name] for field in fields(TrialRow) if field.name in values}
     stop = values.get("stopped_by")
     logs = {int(attempt): log for attempt, log in values.get("logs", {}).items()}  # JSON has no other keys than text
-    return TrialRow(**{**known, "stopped_by": None if stop is None else StoppedBy(**stop), "logs": logs})
+    stopped_by = None if stop is None else StoppedBy(**stop)
+    too_large = tuple(values.get("too_large", ()))
+    return TrialRow(**{**known, "stopped_by": stopped_by, "logs": logs, "too_large": too_large})
 
 
 def trial_of(row: TrialRow) -> Trial:
