@@ -19,6 +19,7 @@ from hpopt.errors import (
     UnknownStudy,
     VersionSkew,
 )
+from hpopt.memory import is_out_of_memory
 from hpopt.removed import replacement
 from hpopt.status import Status
 from hpopt.status import Status as status  # noqa: N813 - the reference's name
@@ -52,6 +53,7 @@ __all__ = [
     "create",
     "createHpoDataset",
     "finalize_trial",
+    "is_out_of_memory",
     "join",
     "report",
     "reportOOM",

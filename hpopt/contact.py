@@ -64,6 +64,11 @@ class Contact:
         identity = self.identity
         return identity.keys.alive(identity.uid, identity.trial, identity.attempt, self.life)
 
+    @property
+    def reason(self) -> str:
+        """Why the trial is where it is, by the newest verdict; "" before there was one."""
+        return "" if self._heard is None else self._heard.reason
+
     def start(self) -> None:
         """Make contact, once; the steps go on from the last one that is committed."""
         self.trainer = threading.get_ident()

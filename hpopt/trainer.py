@@ -1,17 +1,23 @@
 """The trainer's side of the public API: report, reportOOM, finalize_trial, trial."""
 
+import logging
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
 from hpopt import distributed
 from hpopt.contacts import contact
-from hpopt.core.messages import Finalize, OutOfMemory, Release
+from hpopt.core.messages import OUT_OF_MEMORY, Finalize, OutOfMemory, Release
 from hpopt.errors import HpoptUnavailable
+from hpopt.memory import is_out_of_memory, kernel_kills, let_go, says_killed
 from hpopt.score import to_score
 from hpopt.status import Status
 
 _MISSING: Any = object()
+_SUMMARY = 200
+"""Characters of an error that are logged."""
+
+log = logging.getLogger("hpopt")
 
 
 def report(
@@ -58,16 +64,27 @@ class trial:  # noqa: N801 - used like a function: `with hpopt.trial(config) as 
 
     Leaving the block finalizes the trial; an exception counts as a crash, an interruption gives the trial back. Under
     a launcher that starts the training again after an exception, the trial goes on.
+
+    An error that says that memory ran out (`hpopt.is_out_of_memory`) is reported as `hpopt.reportOOM` does it. It ends
+    here: what it held is freed, so that this process can go on with the next config. Only one of several ranks passes
+    it on, for whoever has started them to end the others.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         """Nothing is sent before the block is entered."""
         self.config = config
         self._contact = contact(config)
+        self._kills = 0
 
     def __enter__(self) -> Self:
         self._contact.start()
+        self._kills = kernel_kills()
         return self
+
+    @property
+    def out_of_memory(self) -> bool:
+        """Whether the attempt has ended because memory ran out, whichever process of it said so; known at its end."""
+        return self._contact.stopped and self._contact.reason.startswith(OUT_OF_MEMORY)
 
     def report(self, score: Any, current_iters: int | None = None) -> Status:
         """See `hpopt.report`."""
@@ -80,15 +97,32 @@ class trial:  # noqa: N801 - used like a function: `with hpopt.trial(config) as 
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    ) -> bool:
         if self._contact.stopped:
-            return
+            return False
         if isinstance(error, HpoptUnavailable):
             self._contact.fall_silent()  # nobody is there to be told
-            return
-        if isinstance(error, Exception) and distributed.restarts_left():
-            return  # the attempt goes on: all ranks are started again
-        if kind is not None and not issubclass(kind, Exception):
+        elif error is not None and not isinstance(error, KeyboardInterrupt) and self._ran_out(error):
+            return self._give_up(error)
+        elif isinstance(error, Exception) and distributed.restarts_left():
+            return False  # the attempt goes on: all ranks are started again
+        elif kind is not None and not issubclass(kind, Exception):
             self.release()
         else:
             finalize_trial(self.config, crashed=kind is not None)
+        return False
+
+    def _ran_out(self, error: BaseException) -> bool:
+        """Also if a process of the training was killed, and the kernel says that it did so for want of memory."""
+        return is_out_of_memory(error) or (says_killed(error) and kernel_kills() > self._kills)
+
+    def _give_up(self, error: BaseException) -> bool:
+        """Report that memory ran out; whether the error ends here."""
+        summary = f"{type(error).__name__}: {error}".partition("\n")[0][:_SUMMARY]
+        ends = isinstance(error, Exception) and distributed.is_alone()
+        if ends:
+            log.debug("hpopt: where memory ran out", exc_info=error)
+            let_go(error)  # before others are told, who may begin at once
+        reportOOM(self.config)
+        log.warning("hpopt: trial %d: %s (%s)", self._contact.identity.trial, self._contact.reason, summary)
+        return ends

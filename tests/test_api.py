@@ -18,8 +18,8 @@ Config = dict[str, Any]
 EXPORTED = {
     "EmbeddedError", "HpOpt", "HpoptError", "HpoptUnavailable", "MissingExtra", "NoCoordinator", "SavePathInUse",
     "SearchSpace", "Status", "StudyError", "StudyExists", "StudyPaused", "StudyReplaced", "TrialRow", "UnknownStudy",
-    "VersionSkew", "checkpoint_dir", "create", "createHpoDataset", "finalize_trial", "join", "report", "reportOOM",
-    "search_space", "status", "trial",
+    "VersionSkew", "checkpoint_dir", "create", "createHpoDataset", "finalize_trial", "is_out_of_memory", "join",
+    "report", "reportOOM", "search_space", "status", "trial",
 }  # fmt: skip
 REMOVED = [
     "createDummyOpt", "get_current_status", "get_previous_status", "get_status_path", "get_trial_path",

@@ -1,5 +1,6 @@
 import contextlib
 import functools
+import itertools
 import os
 import re
 import signal
@@ -16,8 +17,8 @@ import hpopt
 import workers
 from hpopt.embedded import EmbeddedServer
 from tests import trainers
+from workers import process
 from workers.environment import accelerators, runner_environment
-from workers.memory import is_out_of_memory
 from workers.target import target_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -162,16 +163,38 @@ def test_process_that_dies_is_replaced(name: str, said: str, study: Study, capsy
     assert said in capsys.readouterr().out
 
 
-def test_out_of_memory_makes_the_batch_smaller(study: Study, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("train", "said"),
+    [
+        (trainers.run_out_of_memory, "MemoryError: a batch of 64"),
+        (trainers.report_out_of_memory, "its trainer said so"),
+    ],
+    ids=["raised", "reported"],
+)
+def test_out_of_memory_makes_the_batch_smaller(
+    train: Callable[[dict[str, Any]], None], said: str, study: Study, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A trial that runs out of memory is tried again with a smaller batch, in a new process."""
     space = {"x": hpopt.search_space("uniform", [0, 1]), "batch": hpopt.search_space("choice", [8, 64])}
     first = [{"x": 0.5, "batch": 64}, {"x": 0.6, "batch": 8}]
     hpo = study(search_space=space, batch_size_name="batch", default_hyper_parameters=first)
-    workers.run(trainers.run_out_of_memory, hpo)
+    workers.run(train, hpo)
     rows = hpo.trials()
     assert [(row.state, row.attempt, row.params["batch"]) for row in rows] == [("completed", 2, 8), ("completed", 1, 8)]
-    assert "trial 0 (attempt 1) out of memory: MemoryError: a batch of 64" in capsys.readouterr().out
+    assert f"trial 0 (attempt 1) out of memory: {said}" in capsys.readouterr().out
     assert re.findall(r"pid \d+", read_log(hpo, 0)) != re.findall(r"pid \d+", read_log(hpo, 0, 2))
+
+
+def test_process_that_the_kernel_has_killed_ran_out_of_memory(
+    study: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """SIGKILL alone may mean anything; if the kernel has counted one more process, memory was the reason."""
+    counts = itertools.count()
+    monkeypatch.setattr(process, "kernel_kills", lambda: next(counts))
+    hpo = study("killed", batch_size_name="x", num_trials=1, default_hyper_parameters={"x": 0.5})
+    workers.run(trainers.end_process, hpo)
+    assert [(row.state, row.attempt, row.too_large) for row in hpo.trials()] == [("completed", 2, (0.5,))]
+    assert "trial 0 (attempt 1) out of memory: its process was killed by the system" in capsys.readouterr().out
 
 
 def test_trial_that_never_reports_is_failed(study: Study) -> None:
@@ -315,45 +338,6 @@ def add_files(root: Path, *names: str, text: str = "") -> None:
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
-
-
-def _raised(error: Exception, cause: Exception | None = None) -> Exception:
-    try:
-        try:
-            if cause is not None:
-                raise cause
-        finally:
-            raise error
-    except Exception as raised:  # noqa: BLE001 - the one that was just raised
-        return raised
-
-
-@pytest.mark.parametrize(
-    ("error", "is_one"),
-    [
-        (MemoryError(), True),
-        (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
-        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), True),
-        (_raised(ValueError("cannot go on"), MemoryError()), True),
-        (RuntimeError("size mismatch"), False),
-        (_raised(ValueError(), KeyError()), False),
-    ],
-)
-def test_out_of_memory_is_recognised(error: Exception, is_one: bool) -> None:
-    """By class, by message, and through the exception that was raised because of it."""
-    assert is_out_of_memory(error) is is_one
-
-
-def test_out_of_memory_of_torch_is_recognised_by_class(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The class is looked up where torch is loaded, and torch is not loaded for it."""
-
-    class OutOfMemoryError(RuntimeError):
-        pass
-
-    assert not is_out_of_memory(OutOfMemoryError("no words"))
-    monkeypatch.setitem(sys.modules, "torch", type(sys)("torch"))
-    monkeypatch.setattr(sys.modules["torch"], "OutOfMemoryError", OutOfMemoryError, raising=False)
-    assert is_out_of_memory(OutOfMemoryError("no words"))
 
 
 # --- scripts

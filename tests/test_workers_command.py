@@ -20,7 +20,7 @@ from tests.studies import SMALL
 from workers.__main__ import main
 from workers.backoff import Backoff
 from workers.checkpoints import candidates
-from workers.command import Command
+from workers.command import Command, CommandFailed
 
 Worker = Callable[..., Program]
 TRAINER = str(ROOT / "tests" / "command_trainers.py")
@@ -136,6 +136,63 @@ def test_candidates_are_those_that_may_yet_be_best(sign: float, expected: set[in
     rows: Any = [SimpleNamespace(id=i, score=score, step=step) for i, (score, step) in enumerate(
         [(0.1, 4), (0.9, 4), (0.5, 9), (None, 9)])]  # fmt: skip
     assert candidates(rows, sign) == expected
+
+
+TORCHRUN = """\
+[rank1]: Traceback (most recent call last):
+[rank1]:   File "/train.py", line 6, in <module>
+[rank1]: torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.
+[rank0]: Traceback (most recent call last):
+[rank0]: RuntimeError: [gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:15594.
+E1128 15:01:30.722000 5641 torch/distributed/elastic/multiprocessing/api.py:1002] failed (exitcode: 1) local_rank: 1
+torch.distributed.elastic.multiprocessing.errors.ChildFailedError:
+============================================================
+train.py FAILED
+  traceback : To enable traceback see: https://pytorch.org/docs/stable/elastic/errors.html
+============================================================
+"""
+ACCELERATOR = """\
+torch.AcceleratorError: CUDA error: out of memory
+Search for `cudaErrorMemoryAllocation' in https://docs.nvidia.com/cuda for more information.
+CUDA kernel errors might be asynchronously reported at some other API call, so the stacktrace below might be incorrect.
+For debugging consider passing CUDA_LAUNCH_BLOCKING=1
+Compile with `TORCH_USE_CUDA_DSA` to enable device-side assertions.
+"""
+CPU = "RuntimeError: [enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 400 bytes."
+
+
+@pytest.mark.parametrize(
+    ("log", "is_memory"),
+    [
+        ("MemoryError\n", True),
+        ("torch.OutOfMemoryError: CUDA out of memory.\n", True),
+        (CPU, True),
+        (f"{CPU}\nwandb: Synced 5 files\n\n", True),
+        (ACCELERATOR, True),
+        (TORCHRUN, True),
+        (TORCHRUN.replace("torch.OutOfMemoryError: CUDA out of memory.", "ValueError: no data."), False),
+        ("torch.OutOfMemoryError: CUDA out of memory.\n" + "epoch\n" * 40 + "no more data\n", False),
+        (f"{CPU}\nTraceback (most recent call last):\nValueError: CUDA is no name\n", False),
+        (f"{CPU}\nTraceback (most recent call last):\nsubprocess.CalledProcessError: Command died\n", False),
+        ("terminate called after throwing an instance of 'std::bad_alloc'\n  what():  std::bad_alloc\n", True),
+        ("Killed\n", False),
+        ("", False),
+    ],
+    ids=[
+        "python", "torch", "cpu", "more after it", "accelerator", "torchrun", "another rank's", "long ago", "another",
+        "a child's", "c++", "killed", "nothing",
+    ],
+)  # fmt: skip
+def test_memory_that_ran_out_is_known_by_the_last_words_of_all_kinds(
+    log: str, is_memory: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end of the last traceback says it, or those of a launcher's ranks; what was said long ago does not count."""
+    path = tmp_path / "trial-0-1.log"
+    path.write_text(log)
+    monkeypatch.setenv("HPOPT_LOG", f"host:{path}")
+    with pytest.raises(CommandFailed, match="exit status 1") as failed:
+        Command(("false",)).train(CONFIG)
+    assert hpopt.is_out_of_memory(failed.value) == is_memory
 
 
 # --- commands that are run

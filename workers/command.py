@@ -22,8 +22,12 @@ from workers.environment import CHECKPOINTS, LOG, RUNNER
 _NAMED = re.compile(r"\{\{([\w.-]+)\}\}|\{([\w.-]+)\}")
 _FROM_CONFIG = ("trial_id", "attempt", "iterations")
 _FOLDER = "checkpoint_dir"
-_TAIL = 4096
-"""Bytes at the end of a log in which a command's last words are looked for."""
+_TAIL, _LAST = 16_384, 30
+"""Bytes and lines at the end of a log in which a command's last words are looked for."""
+_UNCAUGHT = re.compile(r"(?P<rank>\[rank\d+\]: )?([\w.]+\.)?(?P<name>\w*(Error|Exception|Interrupt))\b")
+"""How the last line of a traceback begins; torch says whose it was, if there are ranks."""
+_OF_LAUNCHERS = ("ChildFailedError", "CalledProcessError")
+"""What launchers raise when a rank has failed; that one has said why."""
 
 
 class CommandFailed(Exception):
@@ -121,11 +125,16 @@ def _last_words(log: Path) -> Exception:
     """What the command said at last, as the error that it stands for: memory that ran out is known by such words."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - _TAIL))
-        lines = file.read().decode(errors="replace").rstrip().splitlines()[-3:]
-    kind = (
-        MemoryError if lines and re.match(r"([\w.]+\.)?(MemoryError|OutOfMemoryError)\b", lines[-1]) else RuntimeError
-    )
-    return kind("\n".join(lines))
+        lines = file.read().decode(errors="replace").rstrip().splitlines()
+    uncaught = [(found, i) for i, line in enumerate(lines) if (found := _UNCAUGHT.match(line))]
+    if uncaught and uncaught[-1][0]["name"] in _OF_LAUNCHERS:
+        words = [lines[i] for found, i in uncaught if found["rank"]]
+    else:
+        begin = max((i for _, i in uncaught), default=0)
+        words = lines[begin:] if len(lines) - begin <= _LAST else lines[-3:]
+    names = {found["name"] for found in map(_UNCAUGHT.match, words) if found}
+    kind = RuntimeError if names.isdisjoint({"MemoryError", "OutOfMemoryError"}) else MemoryError
+    return kind("\n".join(words))
 
 
 def _why_no_program(word: str) -> str:

@@ -11,7 +11,7 @@ import hpopt
 from workers.backoff import Backoff
 from workers.checkpoints import sweep
 from workers.environment import CHECKPOINTS, runner_environment
-from workers.link import CRASHED, DIED, FINISHED, RELEASED
+from workers.link import CRASHED, DIED, FINISHED, OUT_OF_MEMORY, RELEASED
 from workers.process import Ending, Launch, Runner, tail
 from workers.settings import Settings
 from workers.table import params_text
@@ -143,7 +143,7 @@ class Crew:
     def _settle(self, config: dict[str, Any], ending: Ending, path: Path) -> None:
         """Tell the study what the runner could not tell any more, and the user what went wrong."""
         if self._stopping.is_set():
-            if ending.how == DIED:
+            if ending.how in (DIED, OUT_OF_MEMORY):  # it may have been killed before it could say so
                 hpopt.trial(config).release()
             return
         self._last_log = path
@@ -151,6 +151,8 @@ class Crew:
             hpopt.finalize_trial(config, crashed=True)
             self._say(f"{_name(config)} failed: {ending.detail}{tail(path)}\n    log: {path}")
         elif ending.how != FINISHED:
+            if ending.how == OUT_OF_MEMORY:
+                hpopt.reportOOM(config)  # again: its process may have been killed before it could
             self._say(f"{_name(config)} {ending.how}: {ending.detail}")
         self._tidy()
 

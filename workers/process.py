@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from workers.link import DIED, GRACE, write_line
+from hpopt.memory import kernel_kills
+from workers.link import DIED, GRACE, OUT_OF_MEMORY, write_line
 from workers.target import Train
 
 _LOOK = 0.1
@@ -104,9 +105,14 @@ class Runner:
     def train(self, config: dict[str, Any], log: Path) -> Ending:
         """Have one trial trained, with its output in `log`."""
         self.wait_ready()
+        kills = kernel_kills()
         self._send({"config": config, "log": str(log)})
         answer = self._receive()
-        return Ending(DIED, f"its process {self._epitaph()}") if answer is None else Ending(**answer)
+        if answer is not None:
+            return Ending(**answer)
+        if self._poll() == -signal.SIGKILL and kernel_kills() > kills:
+            return Ending(OUT_OF_MEMORY, "its process was killed by the system")
+        return Ending(DIED, f"its process {self._epitaph()}")
 
     def interrupt(self) -> None:
         """Ask it to give its trial back and to end."""

@@ -25,7 +25,6 @@ import hpopt
 from workers.command import Command, CommandFailed
 from workers.environment import LOG
 from workers.link import CRASHED, FINISHED, OUT_OF_MEMORY, RELEASED, Link
-from workers.memory import is_out_of_memory
 from workers.target import NotThereError, Train, load
 
 _DETAIL = 500
@@ -81,22 +80,35 @@ def serve(find: Callable[[], Train], link: Link, *, once: bool = False) -> int:
 def train_one(train: Train, config: dict[str, Any], log: str, interrupts: Interrupts) -> tuple[str, str]:
     """Train one trial, with its output in `log`, and tell the study how it ended. Returns how, and the error."""
     os.environ[LOG] = f"{socket.gethostname()}:{log}"  # named in the results, by the first contact
+    summary = ""
     with output_to(log):
         try:
             with hpopt.trial(config):
-                how = attempt(train, config, interrupts)
+                try:
+                    attempt(train, config, interrupts)
+                except Exception as error:
+                    summary = tell(error)  # the block may end it
+                    raise
         except KeyboardInterrupt as error:
             hpopt.trial(config).release()  # again: it may have come before hpopt.trial was entered
             return RELEASED, f"interrupted by {error}"
         except (Crash, Exception) as error:  # noqa: BLE001 - the training may raise anything; hpopt.trial finalized it
-            cause = error.__cause__ if isinstance(error, Crash) and error.__cause__ else error
-            _print(cause)
-            return CRASHED, _summary(cause)
+            summary = summary or tell(error)
+            return (OUT_OF_MEMORY if hpopt.trial(config).out_of_memory else CRASHED), summary
+        if hpopt.trial(config).out_of_memory:
+            return OUT_OF_MEMORY, summary or "its trainer said so"
         gc.collect()  # what a training leaves in cycles holds on to the accelerator's memory
-        return how
+        return FINISHED, ""
 
 
-def attempt(train: Train, config: dict[str, Any], interrupts: Interrupts) -> tuple[str, str]:
+def tell(error: BaseException) -> str:
+    """Print an error for the trial's log; what it is in short."""
+    cause = error.__cause__ if isinstance(error, Crash) and error.__cause__ else error
+    _print(cause)
+    return _summary(cause)
+
+
+def attempt(train: Train, config: dict[str, Any], interrupts: Interrupts) -> None:
     """Call the training; an interruption counts as one even if the training has swallowed it, or failed because of it.
 
     Raises KeyboardInterrupt for that, Crash or the training's own Exception if it crashed.
@@ -106,14 +118,9 @@ def attempt(train: Train, config: dict[str, Any], interrupts: Interrupts) -> tup
     except Exception as error:
         if interrupts.seen:
             raise KeyboardInterrupt("a signal") from error
-        if not is_out_of_memory(error):
-            raise
-        _print(error)
-        hpopt.reportOOM(config)
-        return OUT_OF_MEMORY, _summary(error)
+        raise
     if interrupts.seen:
         raise KeyboardInterrupt("a signal")
-    return FINISHED, ""
 
 
 def _call(train: Train, config: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from hpopt.core.batch_size import Size
 from hpopt.core.curve import Point
 from hpopt.core.effects import PointAdded, StudyChanged, TrialChanged, Turn, VerdictGiven
 from hpopt.core.lives import Lives
-from hpopt.core.messages import Finalize, OutOfMemory, Query, Release, Report, Start, Verdict
+from hpopt.core.messages import OUT_OF_MEMORY, Finalize, OutOfMemory, Query, Release, Report, Start, Verdict
 from hpopt.core.resizing import Resizing
 from hpopt.core.schedulers.base import Scheduler, make_scheduler
 from hpopt.core.spec import StudySpec
@@ -79,10 +79,10 @@ class Attempts:
             size = self.resizing.next_size(trial)
             retries = 0 if size is None else RETRIES["ooms"]
         if trial.ooms > retries:
-            self._end(trial, TrialState.FAILED, f"out of memory, and {self.resizing.excuse(trial)}", turn)
+            self._end(trial, TrialState.FAILED, f"{OUT_OF_MEMORY}, and {self.resizing.excuse(trial)}", turn)
         else:
             remedy = "to be tried once more" if size is None else f"next batch size {size}"
-            self._again(trial, TrialState.OUT_OF_MEMORY, f"out of memory, {remedy}", turn)
+            self._again(trial, TrialState.OUT_OF_MEMORY, f"{OUT_OF_MEMORY}, {remedy}", turn)
             self._resize(trial, size)
         turn.add(StudyChanged())
         self.verdict(trial, turn)

@@ -28,6 +28,9 @@ OLDEST = 1
 MAX_BYTES = 64 * 1024
 """Longest message that is decoded at all."""
 
+OUT_OF_MEMORY = "out of memory"
+"""What the reason begins with of a verdict on an attempt that ran out of memory."""
+
 
 class DecodeError(ValueError):
     """The bytes are not a message of this protocol; the text says why, in one sentence."""
