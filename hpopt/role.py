@@ -39,16 +39,18 @@ class Role:
         return spoke and not self.speaks
 
     def joins(self, life: str) -> bool:
-        """Whether a life is that of this process: before there is one, none is."""
-        if self.speaks or not life:
+        """Whether a life is that of this process: before there is one, none is.
+
+        Where each rank 0 of a job has a life of its own, the others know only how it begins.
+        """
+        if self.speaks or not life or self.life == self.begin:
             return life == self.life
         return life.startswith(self.begin)
 
     def refused(self, verdict: Verdict) -> bool:
         """Whether this process, or its rank 0, has come second to the attempt."""
-        if self.speaks or not self.begin:
-            return self.life in verdict.refused
-        return not self.joins(verdict.life) and any(life.startswith(self.begin) for life in verdict.refused)
+        known = self.speaks or self.begin != ""
+        return known and not self.joins(verdict.life) and any(map(self.joins, verdict.refused))
 
     def begun(self, verdict: Verdict) -> bool | None:
         """Whether training may begin: False if it is over, None if that is not known yet."""
@@ -68,7 +70,7 @@ class Role:
 
     def queue(self, patience: Patience, trial: int) -> None:
         """Have it told that this process waits for the silence of one that has begun the attempt before."""
-        text = f"waits for the silence of an earlier process that has begun trial {trial}"
+        text = f"may not begin yet: an earlier process of trial {trial}, if there is one, has to be silent first"
         patience.remind, patience.every = lambda: self._tell(text), SOON
 
     def speak(self, trial: int) -> None:

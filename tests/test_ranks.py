@@ -9,7 +9,9 @@ import pytest
 
 import hpopt
 from hpopt import client, contacts, distributed, outage
+from hpopt.core.messages import Verdict
 from hpopt.launchers import RANK_VARIABLES
+from hpopt.role import Role
 from tests.conftest import Create, InBackground
 from tests.fake_torch import load_torch
 from tests.server import ROOT, Program, until
@@ -122,6 +124,42 @@ def test_a_task_that_is_started_again_speaks_for_itself_again(create: Create, st
 
 
 # --- ranks of one job
+
+
+@pytest.mark.parametrize(
+    ("variables", "life", "more", "begun"),
+    [
+        ({"RANK": "1"}, "", {}, None),
+        ({"RANK": "1"}, "any", {}, True),
+        ({"RANK": "1"}, "any", {"stop_step": 3}, True),
+        ({"RANK": "1"}, "", {"stop_step": 1}, False),
+        ({"RANK": "1", "HPOPT_LIFE": "mine"}, "mine", {}, True),
+        ({"RANK": "1", "HPOPT_LIFE": "mine"}, "another", {}, None),
+        ({"RANK": "1", "HPOPT_LIFE": "mine"}, "another", {"stop_step": 3}, False),
+        ({"RANK": "1", "HPOPT_LIFE": "mine"}, "another", {"refused": ("mine",)}, False),
+        ({"RANK": "1", "HPOPT_LIFE": "mine", "TORCHELASTIC_RESTART_COUNT": "1"}, "mine:1", {}, True),
+        ({"RANK": "1", "HPOPT_LIFE": "mine", "TORCHELASTIC_RESTART_COUNT": "1"}, "mine:10", {}, None),
+        ({"RANK": "1", "HPOPT_LIFE": "mine", "TORCHELASTIC_RESTART_COUNT": "1"}, "mine", {}, None),
+        ({"SLURM_PROCID": "1", **SLURM}, "{launch}first", {}, True),
+        ({"SLURM_PROCID": "1", **SLURM}, "{launch}second", {"refused": ("{launch}first",)}, True),
+        ({"SLURM_PROCID": "1", **SLURM}, "another:first", {}, None),
+        ({"SLURM_PROCID": "1", **SLURM}, "another:first", {"refused": ("{launch}first",)}, False),
+        ({"RANK": "0", "HPOPT_LIFE": "mine"}, "mine", {}, True),
+        ({"RANK": "0", "HPOPT_LIFE": "mine"}, "mine", {"stop_step": 3}, False),
+        ({"RANK": "0", "HPOPT_LIFE": "mine"}, "another", {}, None),
+        ({"RANK": "0", "HPOPT_LIFE": "mine"}, "another", {"refused": ("mine",)}, False),
+    ],
+)
+def test_what_a_verdict_means_to_a_rank_that_begins(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], life: str, more: Config, *, begun: bool | None
+) -> None:
+    """It begins with its own life, late or not; it does not when that was refused, or the trial ended under another."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    launch = distributed.job()[0]
+    refused = tuple(text.format(launch=launch) for text in more.get("refused", ()))
+    verdict = Verdict(1, life.format(launch=launch), 0, 2, more.get("stop_step"), "", refused)
+    assert Role().begun(verdict) is begun
 
 
 def test_rank_waits_for_rank_0(
