@@ -101,7 +101,9 @@ def test_images_are_pinned() -> None:
     assert names[-1] == "coordinator"  # what `docker build .` makes
     for service in ("coordinator", "study", "worker"):
         assert SERVICES[service]["build"]["target"] in names
-        assert "PYTHON_IMAGE" in SERVICES[service]["build"]["args"]
+        assert SERVICES[service]["build"]["args"]["PYTHON_IMAGE"] == default[0]
+        changed = composition(PYTHON_IMAGE=pinned)["services"][service]["build"]["args"]
+        assert changed["PYTHON_IMAGE"] == pinned
 
 
 def test_packages_are_checked() -> None:
