@@ -21,6 +21,9 @@ from workers.__main__ import main
 from workers.backoff import Backoff
 from workers.checkpoints import candidates
 from workers.command import Command, CommandFailed
+from workers.crew import Crew
+from workers.process import Launch
+from workers.settings import Settings
 
 Worker = Callable[..., Program]
 TRAINER = str(ROOT / "tests" / "command_trainers.py")
@@ -230,20 +233,26 @@ def test_a_failing_command_is_a_crash_and_the_next_one_waits(create: Create, wor
 
 def test_commands_without_a_report_pause_the_study(create: Create, worker: Worker) -> None:
     """A command that ends well but never reports is an error that the worker names, with a log, and ends with."""
-    program = worker(create(), "--", "true")
+    hpo = create()
+    assert not hpo.paused
+    program = worker(hpo, "--", "true")
     assert program.wait(PATIENCE) == 1
+    assert hpo.paused.startswith("3 trials in a row failed before their first report")
     program.wait_for(r"^hpopt-worker: .* was hpopt.report called\?.*\. The log of the last trial here: \S+-2\.log$")
 
 
-def test_a_study_that_pauses_is_told_of_at_once(create: Create, worker: Worker) -> None:
-    """A worker does not sit out the pause after its last crash, to say only then that nothing more is handed out."""
-    hpo = create()
-    assert not hpo.paused
-    program = worker(hpo, "--longest-pause", "1", "--", "sh", "-c", "exit 7")
-    assert program.wait(PATIENCE) == 1, program.output
-    program.wait_for("5 times in a row: the next one begins in 1 s")
-    assert "6 times in a row" not in program.output
-    assert hpo.paused.startswith("3 trials in a row failed before their first report")
+def test_nobody_sits_out_a_pause_of_a_study_that_is_paused(tmp_path: Path) -> None:
+    """After a crash a worker waits, unless nothing is handed out any more: that is what it has to say then."""
+    said: list[str] = []
+    states = iter(["", "", "three trials failed"])
+    study: Any = type("Study", (), {"paused": property(lambda _: next(states, "three trials failed"))})()
+    crew = Crew(study, Launch(), Settings(1, tmp_path, longest_pause=1000), said.append, said.append)
+    backoff = Backoff(longest=1000)
+    for _ in range(9):
+        backoff.after(0, crashed=True)
+    for _ in range(2):
+        crew._pause(backoff, 0.0, crashed=True)
+    assert said == ["the training crashed, 10 times in a row: the next one begins in 512 s"]
 
 
 def test_a_worker_can_wait_while_the_study_is_paused(create: Create, worker: Worker, tmp_path: Path) -> None:
@@ -251,6 +260,8 @@ def test_a_worker_can_wait_while_the_study_is_paused(create: Create, worker: Wor
     hpo = create(num_trials=4)
     words = ("--when-paused", "wait", "--longest-pause", "0")
     program = worker(hpo, *words, "--", "sh", "-c", f"test -e mended && exec {TRAIN}")
+    for count in range(1, 7):  # two attempts of three trials, each of them with time of its own on a busy machine
+        program.wait_for(r"failed: the command", count)
     program.wait_for("Waiting until that is done")
     (tmp_path / "mended").touch()
     again = create(num_trials=4, resume=True)

@@ -23,7 +23,6 @@ SCRIPT = "__mp_main__"
 """The name under which a script is imported. It is the one that multiprocessing uses for this, so that processes which
 the training itself spawns (the workers of a DataLoader) can unpickle what the script defines."""
 
-
 _MOVE = "write a function at the top level of a file, and pass that"
 
 
