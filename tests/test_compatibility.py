@@ -252,7 +252,7 @@ def test_running_out_of_memory_in_the_last_trial_is_retried(create: Create) -> N
     last = hpo.get_next_sample() or {}
     hpopt.report(last, 0.5)
     hpopt.reportOOM(last)
-    again = hpo.get_next_sample() or {}
+    again = hpo.get_next_sample(timeout=DEADLINE) or {}
     assert (again["trial_id"], again["attempt"]) == (1, 2)
     assert again["bs"] < last["bs"]
     assert hpopt.report(last, 0.9) == STOP  # that attempt is over

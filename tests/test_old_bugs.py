@@ -59,12 +59,13 @@ def test_a_space_of_few_configurations_comes_to_an_end(create: Create, search_al
     """Each of them is tried once, whatever num_trials and num_init_trials say; then there is [] and None."""
     few = {"bs": hpopt.search_space("choice", [8, 16, 32])}
     hpo = create(search_space=few, search_alg=search_alg, num_trials=20, num_init_trials=5, num_workers=5)
+    assert hpo.spec.trials == 3
     configs = hpo.get_next_samples()
     assert sorted(config["bs"] for config in configs) == [8, 16, 32]
     for config in configs:
         train(config, lambda config, step: config["bs"] + step)
+    assert hpo.get_next_sample(timeout=DEADLINE) is None
     assert hpo.get_next_samples() == []
-    assert hpo.get_next_sample() is None
     assert hpo.get_best_config() == {"bs": 32}
 
 
