@@ -10,14 +10,11 @@ import sys
 from pathlib import PurePath
 from typing import Any
 
-from hpopt.launchers import LOCAL, SCHEDULERS, TORCH, launch, number, scheduler
+from hpopt.launchers import LIFE, LOCAL, SCHEDULERS, TORCH, launch, number, scheduler
 
 INDEPENDENT_AFTER = 30.0
 """Seconds without any contact of a rank 0 after which a process that `may_be_independent` speaks for itself."""
 
-LIFE = "HPOPT_LIFE"
-"""Environment variable: a text that all processes of a training job share, and no other launch of it has. A runner sets
-it for what its trainer starts in turn; a user may, for a launcher that tells no launch from another."""
 _LIFE = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 
 # Made once per process: a forked child (of a DataLoader, say) goes on with its parent's life.

@@ -70,6 +70,10 @@ RANK_VARIABLES = tuple(
 )
 """What a launcher says of its own processes: not true of what such a process starts in turn."""
 
+LIFE = "HPOPT_LIFE"
+"""A text that all processes of a training job share, and no other launch of it has. A runner sets it for what its
+trainer starts in turn; a user may, for a launcher that tells no launch from another."""
+
 
 def number(name: str) -> int | None:
     """The natural number in an environment variable; None if there is none."""

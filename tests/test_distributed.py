@@ -9,7 +9,7 @@ import pytest
 from hpopt import distributed
 from hpopt.core.keys import launch_of
 from hpopt.core.messages import Start, decode, encode
-from hpopt.launchers import LOCAL, RANK_VARIABLES, SCHEDULERS, TORCH
+from hpopt.launchers import LIFE, LOCAL, RANK_VARIABLES, SCHEDULERS, TORCH
 from tests.fake_torch import load_torch
 from tests.server import ROOT
 
@@ -38,7 +38,7 @@ def environ(monkeypatch: pytest.MonkeyPatch) -> SetEnvironment:
     monkeypatch.delitem(sys.modules, "torch.distributed", raising=False)
 
     def replace(variables: dict[str, str]) -> None:
-        for name in {distributed.LIFE, *RANK_VARIABLES, *(name for each in SCHEDULERS for name in each.launch)}:
+        for name in {LIFE, *RANK_VARIABLES, *(name for each in SCHEDULERS for name in each.launch)}:
             monkeypatch.delenv(name, raising=False)
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
@@ -306,4 +306,4 @@ def test_every_variable_is_documented() -> None:
     """Users look up in docs/distributed.md what their launcher has to say."""
     text = (ROOT / "docs" / "distributed.md").read_text()
     names = {name for each in (TORCH, *SCHEDULERS) for name in (each.rank, each.size, *each.launch)}
-    assert {name for name in {*names, *LOCAL, distributed.LIFE} if f"`{name}`" not in text} == set()
+    assert {name for name in {*names, *LOCAL, LIFE} if f"`{name}`" not in text} == set()

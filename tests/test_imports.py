@@ -87,7 +87,7 @@ def test_the_core_is_pure(path: Path) -> None:
 def test_workers_use_public_names(path: Path) -> None:
     """The runner is written as its users' own could be; only what the system says is known in one place."""
     modules = {module for module, _ in imports(path) if package_of(module) == "hpopt"}
-    assert modules <= {"hpopt", "hpopt.distributed", "hpopt.memory"}
+    assert modules <= {"hpopt", "hpopt.launchers", "hpopt.memory"}
 
 
 @pytest.mark.parametrize(

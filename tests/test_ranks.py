@@ -10,7 +10,7 @@ import pytest
 import hpopt
 from hpopt import client, contacts, distributed, outage
 from hpopt.core.messages import Verdict
-from hpopt.launchers import RANK_VARIABLES
+from hpopt.launchers import LIFE, RANK_VARIABLES
 from hpopt.role import Role
 from tests.conftest import Create, InBackground
 from tests.fake_torch import load_torch
@@ -42,7 +42,7 @@ SLURM = {"SLURM_STEP_NUM_TASKS": "8", "SLURM_JOB_ID": "2", "SLURM_STEP_ID": "0"}
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """No launcher has said anything yet, and nobody is waited for long."""
     monkeypatch.setenv(outage.DEADLINE, "20")
-    for name in (*RANK_VARIABLES, distributed.LIFE):
+    for name in (*RANK_VARIABLES, LIFE):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(client, "RESEND", 0.1)
     monkeypatch.setattr(client, "ASK_WHO_IS_THERE", 0.1)
@@ -241,7 +241,7 @@ def test_the_process_group_decides_who_speaks(
     create: Create, start_rank: Start, monkeypatch: pytest.MonkeyPatch, first: int | None, then: int
 ) -> None:
     """Ranks that the environment says nothing of, or something else, are known once there is a process group."""
-    monkeypatch.setenv(distributed.LIFE, "launch")
+    monkeypatch.setenv(LIFE, "launch")
     hpo = create(num_trials=1)
     config = sample(hpo)
     if first is not None:

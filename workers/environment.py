@@ -4,8 +4,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from hpopt.distributed import LIFE
-from hpopt.launchers import RANK_VARIABLES
+from hpopt.launchers import LIFE, RANK_VARIABLES
 
 NVIDIA, AMD, AMD_ROCR, INTEL = "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK"
 """Which accelerators a process sees, by the maker."""
