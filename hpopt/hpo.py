@@ -181,7 +181,8 @@ class HpOpt:
     def get_best_config(self, wait: bool = False, timeout: float | None = None) -> dict[str, Any] | None:
         """The hyper-parameters of the best trial so far; None as long as no trial has a score.
 
-        With `wait`, first waits until every trial has ended; raises TimeoutError after `timeout` seconds.
+        With `wait`, first waits until every trial has ended, or until nothing is under way and nobody asks for a
+        sample: then nothing more is to come. Raises TimeoutError after `timeout` seconds.
         """
         if wait:
             self._check_open()
