@@ -118,7 +118,7 @@ class trial:  # noqa: N801 - used like a function: `with hpopt.trial(config) as 
 
     def _give_up(self, error: BaseException) -> bool:
         """Report that memory ran out; whether the error ends here."""
-        summary = f"{type(error).__name__}: {error}".partition("\n")[0][:_SUMMARY]
+        summary = f"{type(error).__name__}: {error}".partition("\n")[0].removesuffix(": ")[:_SUMMARY]
         ends = isinstance(error, Exception) and distributed.is_alone()
         if ends:
             log.debug("hpopt: where memory ran out", exc_info=error)

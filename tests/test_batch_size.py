@@ -86,6 +86,24 @@ def test_smaller(space: SearchSpace, events: list[tuple[str, float]], first: lis
     assert bool(tries) == bool(first)
 
 
+@pytest.mark.parametrize(
+    ("space", "series"),
+    [
+        (GRID, [200, 96, 48, 24, 8]),
+        (LOG_GRID, [200, 96, 48, 24, 8]),
+        (SearchSpace("choice", ["auto", 200, 64, 16]), [200, 64, 16]),
+        (CONTINUOUS, [200.0, 100.0, 50.0, 25.0, 12.5, 8.0]),
+        (LOG, [200.0, 100.0, 50.0, 25.0, 12.5, 8.0]),
+    ],
+)
+def test_series_of_the_documentation(space: SearchSpace, series: list[float]) -> None:
+    """What docs/out-of-memory.md says of sizes that fail one after the other."""
+    bound = NO_BOUND
+    for size, following in zip(series, [*series[1:], None], strict=True):
+        bound = bound.failed(size)
+        assert next(bound.smaller(space, again=size != series[0]), None) == following
+
+
 def test_after_midway_comes_what_fits() -> None:
     """A trial that ran out of memory again, between what fits and what fails, gets what fits."""
     bound = after(("fits", 32), ("fails", 200), ("fails", 80))

@@ -235,6 +235,26 @@ def test_one_of_several_ranks(create: Create, monkeypatch: pytest.MonkeyPatch) -
 # --- whole studies
 
 
+def test_a_finite_space_ends(create: Create) -> None:
+    """All that fits is trained once, all else is recorded, and who asks for what is free now hears that nothing is."""
+    space = {"lr": hpopt.search_space("choice", [0.1, 0.2]), "bs": hpopt.search_space("quniform", [8, 40, 8])}
+    hpo = create(search_space=space, num_trials=99, num_workers=3, batch_size_name="bs")
+    handed = []
+    while samples := hpo.get_next_samples():
+        for config in samples:
+            handed.append(tuple(config["params"].values()))
+            with hpopt.trial(config):
+                train(config, fits=16)
+    rows = hpo.trials()
+    assert len(rows) == len({tuple(row.params.values()) for row in rows}) == 10
+    assert len(set(handed)) == len(handed)
+    assert [row.params["bs"] <= 16 for row in rows] == [row.state == "completed" for row in rows]
+    assert {row.reason for row in rows if not row.issued_at} == {
+        "not trained: its batch does not fit into memory, and all that fits has been tried"
+    }
+    assert hpo.get_progress() == 1
+
+
 def expect(hpo: hpopt.HpOpt, *too_large: int) -> None:
     """As many trials as asked for, all of them trained: the first one fits after these sizes, the others at once."""
     first, *others = rows = hpo.trials()
@@ -312,6 +332,19 @@ def test_workers_that_run_a_command(create: Create, device: str, tmp_path: Path)
         program.kill()
     expect(hpo, 256)
     program.wait_for(r"trial 0 \(attempt 1\) out of memory: the command ended with exit status 1")
+
+
+@needs_limits
+def test_the_example_of_the_documentation(tmp_path: Path) -> None:
+    """docs/out-of-memory.md has a script to try it with; it says what does not fit."""
+    text = (ROOT / "docs" / "out-of-memory.md").read_text(encoding="utf-8")
+    (code,) = (each for each in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "__main__" in each)
+    (tmp_path / "try_it.py").write_text(code)
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    program = Program([sys.executable, "try_it.py"], environment={"PYTHONPATH": path}, folder=tmp_path)
+    assert program.wait(PATIENCE) == 0, program.output
+    assert program.lines[-6] == "trial 0 fits with 256, not with (1024, 512)"
+    assert all(line.endswith("not with ()") for line in program.lines[-5:])
 
 
 def test_results_say_what_did_not_fit(create: Create, tmp_path: Path) -> None:

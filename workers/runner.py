@@ -173,7 +173,9 @@ def _theirs(error: BaseException) -> TracebackType | None:
 
 
 def _summary(error: BaseException) -> str:
-    return (str(error) if isinstance(error, CommandFailed) else f"{type(error).__name__}: {error}")[:_DETAIL]
+    return (str(error) if isinstance(error, CommandFailed) else f"{type(error).__name__}: {error}".removesuffix(": "))[
+        :_DETAIL
+    ]
 
 
 def run_forked(train: Train, inbox: int, outbox: int, grace: float) -> NoReturn:
