@@ -95,12 +95,12 @@ def complete(rank: Rank, config: Config) -> None:
 
 def low(rank: Rank, config: Config) -> None:
     """A score that is enough for some steps, the more the later the trial, until the median is above it."""
-    stop(rank, config, lambda _: 1 + config["trial_id"] / 10)
+    stop(rank, config, lambda _: 1 + config["trial_id"] / 12)
 
 
 def invalid(rank: Rank, config: Config) -> None:
     """Scores that are none, from a step on that depends on the trial."""
-    stop(rank, config, lambda step: math.nan if step > config["trial_id"] % 7 else HIGH)
+    stop(rank, config, lambda step: math.nan if step > 1 + config["trial_id"] % 5 else HIGH)
 
 
 def finalized(rank: Rank, config: Config) -> None:
@@ -118,7 +118,7 @@ def finalized(rank: Rank, config: Config) -> None:
 
 def some_steps(rank: Rank, config: Config) -> None:
     """Every third step is reported, by its number."""
-    for step in (3, 6, 9, 12):
+    for step in (3, 6, 9):
         rank.together()
         if rank.report(config, HIGH, step):
             return
@@ -256,11 +256,8 @@ def often(url: str) -> float:
 
 
 def in_a_worker() -> int:
-    """A command of hpopt-worker: trial 0 is started again and again; in other trials rank 3 runs out of memory."""
-    config = json.loads(os.environ["HPOPT_CONFIG"])
-    if config["trial_id"] == 0:
-        return launched(train_restarted, Path.cwd(), config, restarts=2)
-    return launched(train_with_oom, Path.cwd(), config, restarts=1)
+    """A command of hpopt-worker: rank 3 is killed, and when all are started again, memory runs out on it."""
+    return launched(train_with_oom, Path.cwd(), json.loads(os.environ["HPOPT_CONFIG"]), restarts=2)
 
 
 def train_restarted(folder: Path, config: Config) -> None:
@@ -279,16 +276,19 @@ def train_restarted(folder: Path, config: Config) -> None:
 
 
 def train_with_oom(folder: Path, config: Config) -> None:
-    """One rank; rank 3 says that memory ran out in the first attempt, and ends with that error."""
+    """One rank. In the first attempt rank 3 is killed after two steps, and later ends with an out-of-memory error."""
     rank, count = Rank(folder, int(os.environ["RANK"])), int(os.environ["TORCHELASTIC_RESTART_COUNT"])
     dist.init_process_group("gloo")
-    for step in range(1, config["iterations"] + 1):
-        if (config["attempt"], rank.rank, step) == (1, 3, 2):
-            hpopt.reportOOM(config)
-            raise MemoryError(f"a batch of {config['bs']}")
+    while True:
         rank.together()
         if rank.report(config, HIGH, count=count, attempt=config["attempt"], bs=config["bs"]):
             break
+        match (config["attempt"], rank.rank, count, rank.calls[0]):
+            case (1, 3, 0, 2):
+                os.kill(os.getpid(), signal.SIGKILL)
+            case (1, 3, 1, 1):
+                hpopt.reportOOM(config)
+                raise MemoryError(f"a batch of {config['bs']}")
     dist.destroy_process_group()
 
 
