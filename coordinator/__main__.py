@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from coordinator.heartbeat import Heartbeat
 from coordinator.logs import configure
@@ -29,6 +29,8 @@ log = logging.getLogger("hpopt.coordinator")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit status."""
     options = _parser().parse_args(arguments)
+    if options.serve and options.heartbeat:
+        _parser().error("--heartbeat: it is for a coordinator with --url; --serve looks after its own")
     if options.serve:
         from coordinator.supervisor import serve
 
@@ -98,15 +100,14 @@ def _timing(options: argparse.Namespace) -> Timing:
 
 
 def with_password(url: str, environment: Mapping[str, str]) -> str:
-    """The URL with the password that a mounted secret holds, unless it has credentials already."""
-    from hpopt.core.address import without_credentials
-
+    """The URL with the password that a mounted secret holds, unless it has one already."""
     path = environment.get(PASSWORD_FILE)
-    if not path or without_credentials(url) != url:
+    parts = urlsplit(url)
+    user, _, server = parts.netloc.rpartition("@")
+    if not path or ":" in user or "password=" in parts.query:
         return url
     password = quote(Path(path).read_text(encoding="utf-8").strip(), safe="")
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://:{password}@{rest}"
+    return url.replace(f"//{parts.netloc}", f"//{user}:{password}@{server}", 1)
 
 
 async def _serve(url: str, timing: Timing, heartbeat: Heartbeat | None, *, owned: bool) -> int:

@@ -89,7 +89,7 @@ def job() -> tuple[str, int]:
     if begun:
         return (f"{begun}:{restarts}" if restarts else begun), restarts
     run, address, port = (os.environ.get(name, "") for name in ("TORCHELASTIC_RUN_ID", "MASTER_ADDR", "MASTER_PORT"))
-    return f"{_hash(run, _launch_directory())}:{_hash(address, port, str(restarts))}", restarts
+    return f"{_hash(run, *_elastic_launch())}:{_hash(address, port, str(restarts))}", restarts
 
 
 def life() -> tuple[str, int]:
@@ -124,16 +124,18 @@ def _process_group() -> Any:
     return module if is_available() and is_initialized() else None
 
 
-def _launch_directory() -> str:
-    """The scratch directory of a torchrun on one machine.
+def _elastic_launch() -> list[str]:
+    """What tells two launches of torchrun apart that have the same address, as those of a restarted pod.
 
-    Its name is random, so it tells two launches apart that have the same address, as those of a restarted pod. Each
-    machine of several has its own, which would give its ranks another life than the rest.
+    On one machine it is torchrun's scratch directory, whose name is random. Each machine of several has its own, which
+    would give its ranks another life than the rest; there it is the job of Slurm, if there is one.
     """
-    if os.environ.get("GROUP_WORLD_SIZE") != "1":
-        return ""
-    error_file = os.environ.get("TORCHELASTIC_ERROR_FILE", "")  # <launch>/attempt_<restarts>/<local rank>/error.json
-    return str(PurePath(error_file).parent.parent.parent)
+    if os.environ.get("GROUP_WORLD_SIZE") == "1":
+        error_file = os.environ.get("TORCHELASTIC_ERROR_FILE", "")  # <launch>/attempt_<restarts>/<rank>/error.json
+        return [str(PurePath(error_file).parent.parent.parent)]
+    if "SLURM_HET_SIZE" in os.environ:  # the parts of such a job differ in their job's id
+        return []
+    return [os.environ.get(name, "") for name in ("SLURM_JOB_ID", "SLURM_RESTART_COUNT")]
 
 
 def _hash(*texts: str) -> str:

@@ -14,6 +14,8 @@ from hpopt.score import to_score
 from hpopt.status import Status
 
 _MISSING: Any = object()
+_INTERRUPTED = (None, 0, 130, 143)
+"""With these a process exits that was told to end; 128 + the signal's number is what a shell shows of it."""
 _SUMMARY = 200
 """Characters of an error that are logged."""
 
@@ -62,8 +64,8 @@ def start_of_contact(config: Mapping[str, Any]) -> None:
 class trial:  # noqa: N801 - used like a function: `with hpopt.trial(config) as t`
     """One attempt as a `with` block: `t.report(score)`, `t.release()`.
 
-    Leaving the block finalizes the trial; an exception counts as a crash, an interruption gives the trial back. Under
-    a launcher that starts the training again after an exception, the trial goes on.
+    Leaving the block finalizes the trial; an exception, or an exit with an error, counts as a crash, an interruption
+    gives the trial back. Under a launcher that starts the training again after a crash, the trial goes on.
 
     An error that says that memory ran out (`hpopt.is_out_of_memory`) is reported as `hpopt.reportOOM` does it. It ends
     here: what it held is freed, so that this process can go on with the next config. Only one of several ranks passes
@@ -98,18 +100,17 @@ class trial:  # noqa: N801 - used like a function: `with hpopt.trial(config) as 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
+        del kind, traceback
         if self._contact.stopped:
             return False
         if isinstance(error, HpoptUnavailable):
             self._contact.fall_silent()  # nobody is there to be told
         elif error is not None and not isinstance(error, KeyboardInterrupt) and self._ran_out(error):
             return self._give_up(error)
-        elif isinstance(error, Exception) and distributed.restarts_left():
-            return False  # the attempt goes on: all ranks are started again
-        elif kind is not None and not issubclass(kind, Exception):
+        elif error is not None and not _is_failure(error):
             self.release()
-        else:
-            finalize_trial(self.config, crashed=kind is not None)
+        elif error is None or not distributed.restarts_left():  # else the attempt goes on: all ranks are started again
+            finalize_trial(self.config, crashed=error is not None)
         return False
 
     def _ran_out(self, error: BaseException) -> bool:
@@ -126,3 +127,8 @@ class trial:  # noqa: N801 - used like a function: `with hpopt.trial(config) as 
         reportOOM(self.config)
         log.warning("hpopt: trial %d: %s (%s)", self._contact.identity.trial, self._contact.reason, summary)
         return ends
+
+
+def _is_failure(error: BaseException) -> bool:
+    """Whether it ends a training that went wrong; all else interrupts one, as a handler of SIGTERM does by exiting."""
+    return isinstance(error, Exception) or (isinstance(error, SystemExit) and error.code not in _INTERRUPTED)

@@ -180,6 +180,25 @@ def test_restarted_torchrun_is_a_new_life(environ: SetEnvironment, change: dict[
     assert distributed.life()[1] == int(change.get("TORCHELASTIC_RESTART_COUNT", 0))
 
 
+def test_launch_on_several_machines_is_known_by_slurms_job(environ: SetEnvironment) -> None:
+    """A job that Slurm has queued again is another launch, with the same address and torchrun's count at 0 again."""
+    slurm = {"SLURM_JOB_ID": "7", "SLURM_PROCID": "0"}
+    lives = set()
+    for restarted in ({}, {"SLURM_RESTART_COUNT": "1"}):
+        for node in ("0", "1"):
+            environ(
+                {
+                    **TORCHRUN,
+                    **slurm,
+                    **restarted,
+                    "SLURM_PROCID": node,
+                    "TORCHELASTIC_ERROR_FILE": f"/tmp/{node}/a/b/0/e",
+                }
+            )
+            lives.add(distributed.life())
+    assert len(lives) == 2
+
+
 def test_restarted_pod_is_a_new_life_although_its_address_is_the_same(environ: SetEnvironment) -> None:
     """On one machine the launcher's scratch directory tells two launches apart, and not the ranks of one."""
 

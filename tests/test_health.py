@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import hpopt
-from coordinator.__main__ import main
+from coordinator.__main__ import main, with_password
 from coordinator.heartbeat import Heartbeat
 from tests.conftest import Create, Quick, Start
 from tests.server import ROOT, Program, Server, until
@@ -157,3 +157,29 @@ def test_a_password_file_that_cannot_be_read(
     said = capsys.readouterr().err
     assert "HPOPT_PASSWORD_FILE: pass a file that can be read: " in said
     assert str(tmp_path / "password") in said
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("redis://host:6379", "redis://:p%2Fw@host:6379"),
+        ("redis://user@host", "redis://user:p%2Fw@host"),
+        ("redis+sentinel://a:1,b:2/main", "redis+sentinel://:p%2Fw@a:1,b:2/main"),
+        ("unix:///run/a@b", "unix://:p%2Fw@/run/a@b"),
+        ("redis://user:own@host", "redis://user:own@host"),
+        ("unix:///run/a?password=own", "unix:///run/a?password=own"),
+    ],
+)
+def test_a_password_file(tmp_path: Path, url: str, expected: str) -> None:
+    """Its password goes with the user's name, if there is one, and never instead of another password."""
+    file = tmp_path / "password"
+    file.write_text("p/w\n")
+    assert with_password(url, {"HPOPT_PASSWORD_FILE": str(file)}) == expected
+
+
+def test_a_heartbeat_of_a_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The bundled server looks after its coordinator itself: a heartbeat beside it is refused."""
+    with pytest.raises(SystemExit) as ended:
+        main(["--serve", str(tmp_path), "--heartbeat", str(tmp_path / "beat")])
+    assert ended.value.code == USAGE
+    assert "--heartbeat: it is for a coordinator with --url" in capsys.readouterr().err

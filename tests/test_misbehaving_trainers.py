@@ -1,6 +1,7 @@
 """Trainers that do not do what they should: the study ends, exactly, or says why it does not go on."""
 
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from decimal import Decimal
@@ -278,6 +279,17 @@ def test_an_interrupted_request_is_repeated_by_the_next_one(create: Create) -> N
     assert second["trial_id"] == 1
     train(second)
     assert hpo.get_next_sample() is None
+
+
+@pytest.mark.parametrize(("code", "state"), [(143, "waiting"), (0, "waiting"), (1, "failed"), ("no data", "failed")])
+def test_an_exit_from_a_with_block_is_what_its_status_says(create: Create, code: int | str, state: str) -> None:
+    """A handler of SIGTERM that exits gives the trial back; an exit with an error has failed."""
+    hpo = create(num_trials=1)
+    config = hpo.get_next_sample() or {}
+    hpopt.report(config, 0.5)
+    with pytest.raises(SystemExit), hpopt.trial(config):
+        sys.exit(code)
+    assert states(hpo) == [state]
 
 
 def test_an_interrupted_with_block_gives_its_trial_back(create: Create) -> None:

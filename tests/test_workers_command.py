@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import hpopt
+from hpopt.memory import says_killed
 from tests.conftest import Create
 from tests.server import ROOT, Program, until
 from tests.site import Site
@@ -20,7 +21,7 @@ from tests.studies import SMALL
 from workers.__main__ import main
 from workers.backoff import Backoff
 from workers.checkpoints import candidates
-from workers.command import Command, CommandFailed
+from workers.command import Command, CommandFailed, _last_words
 from workers.crew import Crew
 from workers.process import Launch
 from workers.settings import Settings
@@ -161,6 +162,11 @@ CUDA kernel errors might be asynchronously reported at some other API call, so t
 For debugging consider passing CUDA_LAUNCH_BLOCKING=1
 Compile with `TORCH_USE_CUDA_DSA` to enable device-side assertions.
 """
+ACCELERATE = """\
+Traceback (most recent call last):
+  File "/accelerate/commands/launch.py", line 1, in simple_launcher
+subprocess.CalledProcessError: Command '['python', 'train.py']' returned non-zero exit status 1.
+"""
 CPU = "RuntimeError: [enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 400 bytes."
 
 
@@ -176,14 +182,15 @@ CPU = "RuntimeError: [enforce fail] DefaultCPUAllocator: can't allocate memory: 
         (TORCHRUN.replace("torch.OutOfMemoryError: CUDA out of memory.", "ValueError: no data."), False),
         ("torch.OutOfMemoryError: CUDA out of memory.\n" + "epoch\n" * 40 + "no more data\n", False),
         (f"{CPU}\nTraceback (most recent call last):\nValueError: CUDA is no name\n", False),
-        (f"{CPU}\nTraceback (most recent call last):\nsubprocess.CalledProcessError: Command died\n", False),
+        (f"{CPU}\n{ACCELERATE}", True),
+        (f"{CPU}\nTraceback (most recent call last):\nValueError: no data\n{ACCELERATE}", False),
         ("terminate called after throwing an instance of 'std::bad_alloc'\n  what():  std::bad_alloc\n", True),
         ("Killed\n", False),
         ("", False),
     ],
     ids=[
         "python", "torch", "cpu", "more after it", "accelerator", "torchrun", "another rank's", "long ago", "another",
-        "a child's", "c++", "killed", "nothing",
+        "accelerate", "another of accelerate", "c++", "killed", "nothing",
     ],
 )  # fmt: skip
 def test_memory_that_ran_out_is_known_by_the_last_words_of_all_kinds(
@@ -196,6 +203,25 @@ def test_memory_that_ran_out_is_known_by_the_last_words_of_all_kinds(
     with pytest.raises(CommandFailed, match="exit status 1") as failed:
         Command(("false",)).train(CONFIG)
     assert hpopt.is_out_of_memory(failed.value) == is_memory
+
+
+KILLED_RANK = """\
+torch.distributed.elastic.multiprocessing.errors.ChildFailedError:
+train.py FAILED
+Root Cause (first observed failure):
+  exitcode  : -9 (pid: 5641)
+  traceback : Signal 9 (SIGKILL) received by PID 5641
+"""
+
+
+@pytest.mark.parametrize(
+    "log", [KILLED_RANK, "subprocess.CalledProcessError: Command '['python']' died with <Signals.SIGKILL: 9>.\n"]
+)
+def test_a_kill_is_known_by_a_launchers_last_words(log: str, tmp_path: Path) -> None:
+    """Whether that was for want of memory the kernel is asked."""
+    path = tmp_path / "trial-0-1.log"
+    path.write_text(log)
+    assert says_killed(_last_words(path))
 
 
 # --- commands that are run

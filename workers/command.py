@@ -127,11 +127,12 @@ def _last_words(log: Path) -> Exception:
         file.seek(max(0, log.stat().st_size - _TAIL))
         lines = file.read().decode(errors="replace").rstrip().splitlines()
     uncaught = [(found, i) for i, line in enumerate(lines) if (found := _UNCAUGHT.match(line))]
+    begin = max((i for _, i in uncaught), default=0)
+    words = lines[begin:] if len(lines) - begin <= _LAST else lines[-3:]
     if uncaught and uncaught[-1][0]["name"] in _OF_LAUNCHERS:
-        words = [lines[i] for found, i in uncaught if found["rank"]]
-    else:
-        begin = max((i for _, i in uncaught), default=0)
-        words = lines[begin:] if len(lines) - begin <= _LAST else lines[-3:]
+        ranks = [lines[i] for found, i in uncaught if found["rank"]]
+        before = [lines[i] for found, i in uncaught if found["name"] not in _OF_LAUNCHERS][-1:]
+        words = [*(ranks or before), *words]
     names = {found["name"] for found in map(_UNCAUGHT.match, words) if found}
     kind = RuntimeError if names.isdisjoint({"MemoryError", "OutOfMemoryError"}) else MemoryError
     return kind("\n".join(words))
