@@ -191,11 +191,11 @@ def test_waiting_for_rank_0_is_said_once(
 ) -> None:
     """A rank that has waited for some time tells for whom, and not every time."""
     monkeypatch.setattr("hpopt.role.REMIND", 0.2)
-    monkeypatch.setenv(outage.DEADLINE, "0.6")
     config = sample(create(num_trials=1))
     monkeypatch.setenv("RANK", "2")
     assert start_rank(config, 1, RANK=0).wait() == 0
     assert hpopt.report(config, 0.5) is RUNNING
+    monkeypatch.setenv(outage.DEADLINE, "0.6")
     for _ in range(2):
         with pytest.raises(hpopt.HpoptUnavailable, match="rank 0 has not reported this iteration"):
             hpopt.report(config, 0.5)
