@@ -60,9 +60,10 @@ def kernel_kills(own: Path = Path("/proc/self/cgroup"), root: Path = _CGROUPS) -
     """How many processes of this one's control group the kernel has killed because memory ran out; 0 if not known."""
     for file in _counters(own, root):
         with contextlib.suppress(OSError):
-            counts = dict(line.split() for line in file.read_text(encoding="ascii").splitlines())
-            if "oom_kill" in counts:
-                return int(counts["oom_kill"])
+            for line in file.read_text(encoding="ascii").splitlines():
+                name, _, count = line.partition(" ")
+                if name == "oom_kill":
+                    return int(count)
     return 0
 
 

@@ -17,11 +17,14 @@ LOG = SearchSpace("loguniform", [8, 256])
 ALL = (GRID, LOG_GRID, CHOICE, CONTINUOUS, LOG)
 
 
+LESSONS = {"scores": BatchSizeBound.scored, "fits": BatchSizeBound.fitted, "fails": BatchSizeBound.failed}
+
+
 def after(*events: tuple[str, float]) -> BatchSizeBound:
-    """What is known after sizes that "fits" and sizes that "fails"."""
+    """What is known after trials that "scores", "fits" to their end, or "fails"."""
     bound = NO_BOUND
     for kind, size in events:
-        bound = bound.fitted(size) if kind == "fits" else bound.failed(size)
+        bound = LESSONS[kind](bound, size)
     return bound
 
 
@@ -30,6 +33,8 @@ def after(*events: tuple[str, float]) -> BatchSizeBound:
     [
         ([], None, None),
         ([("fits", 32), ("fits", 16)], 32, None),
+        ([("scores", 32), ("scores", 16), ("scores", 64)], 64, None),
+        ([("fails", 64), ("scores", 64), ("scores", 128), ("scores", 32)], 32, 64),
         ([("fails", 64), ("fails", 128)], None, 64),
         ([("fits", 32), ("fails", 64)], 32, 64),
         ([("fails", 64), ("fits", 64)], 64, None),
@@ -45,10 +50,11 @@ def test_bound(events: list[tuple[str, float]], fits: float | None, fails: float
 
 def test_news() -> None:
     """A size that fits is news once, and only if it is larger than those before."""
-    bounds = list(itertools.accumulate((16, 16, 8, 32, "auto", True, 0), BatchSizeBound.fitted, initial=NO_BOUND))
-    assert [after != before for before, after in itertools.pairwise(bounds)] == [
-        True, False, False, True, False, False, False,
-    ]  # fmt: skip
+    for lesson in (BatchSizeBound.scored, BatchSizeBound.fitted):
+        bounds = list(itertools.accumulate((16, 16, 8, 32, "auto", True, 0), lesson, initial=NO_BOUND))
+        assert [after != before for before, after in itertools.pairwise(bounds)] == [
+            True, False, False, True, False, False, False,
+        ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -90,12 +90,38 @@ def test_the_batch_becomes_smaller() -> None:
 
 
 def test_a_trial_under_way_keeps_its_batch() -> None:
-    """The bound changes nothing for trials that were handed out before."""
+    """The bound changes nothing for trials that were handed out before; one that comes to its end lifts it."""
     sim, (first, second) = begun(LARGEST, {**LARGEST, "lr": 0.25})
     sim.out_of_memory(first)
     assert trial_of(sim, second).params["bs"] == 64
     assert sim.report(second, 0.5) is Status.RUNNING
-    assert sim.study.attempts.resizing.bound.fails is None  # another trial showed that it fits
+    assert sim.study.attempts.resizing.bound.fails == 64  # it may run out of memory yet
+    sim.complete(second)
+    sim.crash()
+    assert sim.study.attempts.resizing.bound.fails is None
+
+
+@pytest.mark.parametrize("crashed", [False, True])
+def test_a_trial_that_ends_early_shows_that_its_batch_fits(crashed: bool) -> None:
+    """If it ended in good order, that is; a crash may have been anything."""
+    sim, (first, second) = begun(LARGEST, {**LARGEST, "lr": 0.25})
+    sim.out_of_memory(first)
+    sim.report(second, 0.5)
+    sim.finalize(second, crashed=crashed)
+    assert sim.study.attempts.resizing.bound.fails == (64 if crashed else None)
+
+
+def test_memory_that_leaks_costs_one_series_of_attempts() -> None:
+    """Every size gets through a step, then fails: after the first trial others have one attempt, with the smallest."""
+    sim = created(search_space=SIZES, batch_size_name="bs", default_hyper_parameters=(LARGEST,), num_workers=1)
+    handed = []
+    while isinstance(to := sim.ask(), Sample):
+        handed.append(to)
+        sim.report(to, 0.5)
+        sim.out_of_memory(to)
+    tried = [(to.trial, to.params["bs"]) for to in handed]
+    assert tried[:4] == [(0, 64), (0, 32), (0, 16), (0, 8)]
+    assert tried[4:] == [(trial, 8) for trial in range(1, 6)]
 
 
 @pytest.mark.parametrize(

@@ -184,7 +184,7 @@ class Attempts:
     def _learned(self, trial: Trial) -> bool:
         """Whether a score says something new of the study: trials do report, and this batch size fits."""
         failures, self.failures = self.failures, 0
-        return self.resizing.fitted(trial) or failures > 0
+        return self.resizing.scored(trial) or failures > 0
 
     def _marks(self, trial: Trial) -> Marks:
         return tuple((step, self.spec.sign * goodness) for step, goodness in self.scheduler.marks(trial))
@@ -224,6 +224,8 @@ class Attempts:
         trial.stop_step = trial.last_step + 1 if stop_step is None else stop_step
         turn.add(TrialChanged(trial))
         turn.note(f"trial {state.name.lower()}", trial, reason)
+        if state is not TrialState.FAILED and self.resizing.fitted(trial):
+            turn.add(StudyChanged())
         if state is TrialState.FAILED and trial.seen_step == 0 and not trial.ooms:
             self._failed_early(reason, turn)
 

@@ -13,17 +13,24 @@ Size = int | float
 
 @dataclass(frozen=True, slots=True)
 class BatchSizeBound:
-    """`fits` is the largest size that reported a score, `fails` the smallest that ran out of memory."""
+    """`fits` is the largest size that is known to fit, `fails` the smallest that ran out of memory."""
 
     fits: Size | None = None
     fails: Size | None = None
 
-    def fitted(self, size: Any) -> Self:
-        """The bound after a trial of this size got through a step."""
-        if not is_size(size) or (self.fits is not None and size <= self.fits):
+    def scored(self, size: Any) -> Self:
+        """The bound after a trial of this size got through a step; that is no proof where the size has failed."""
+        if not is_size(size) or size <= (self.fits or 0) or (self.fails is not None and size >= self.fails):
             return self
-        wrong = self.fails is not None and self.fails <= size  # a lighter configuration, or a larger machine
-        return type(self)(size, None if wrong else self.fails)
+        return type(self)(size, self.fails)
+
+    def fitted(self, size: Any) -> Self:
+        """The bound after a trial of this size came to a good end, though the size may have failed elsewhere.
+
+        It may have had a lighter configuration, or a larger machine.
+        """
+        proves = is_size(size) and self.fails is not None and size >= self.fails
+        return type(self)(size) if proves else self.scored(size)
 
     def failed(self, size: Size) -> Self:
         """The bound after a trial of this size ran out of memory."""

@@ -36,7 +36,7 @@ class HandOut:
     closed: set[str] = field(default_factory=set)
     ready: list[dict[str, Any]] = field(default_factory=list)
     basis: int = 0
-    exhausted: tuple[int, BatchSizeBound] | None = None
+    exhausted_at: tuple[int, BatchSizeBound] | None = None
     """The sampler had no more than what is ready when so many trials had ended and this was the bound."""
     failures: int = 0
     """How often in a row the sampler has failed."""
@@ -62,9 +62,14 @@ class HandOut:
         return not self.may_issue() or len(self.trials) >= self.spec.trials or self.spent
 
     @property
+    def exhausted(self) -> bool:
+        """Asking the sampler again would bring nothing new."""
+        return self.exhausted_at == (self.trials.ended, self.resizing.bound)
+
+    @property
     def spent(self) -> bool:
         """There is nothing left to try for new trials: what no trial stands for does not fit into memory."""
-        return not self.ready and self._exhausted
+        return self.exhausted and not self.ready
 
     def nothing(self, ask: Ask) -> Nothing | None:
         """The answer when there is no trial for the request; None if it has to wait for one."""
@@ -94,7 +99,7 @@ class HandOut:
         left = self.spec.trials - created
         stock = min(max(PREPARE_AT_MOST, self._waiting()), self.spec.num_workers, REQUEST_AT_MOST)
         depth = min(left, max(self._initial() - created, stock))
-        if depth <= 0 or self._exhausted:
+        if depth <= 0 or self.exhausted:
             return None
         if self._fresh_only() and not self.may_issue():
             return None  # it would be stale by the time it may be handed out
@@ -126,7 +131,7 @@ class HandOut:
         self.ready = [each for each in suggested.params if key(each) not in taken]
         self.prune()
         self.basis = suggested.basis
-        self.exhausted = (suggested.basis, self.resizing.bound) if suggested.last else None
+        self.exhausted_at = (suggested.basis, self.resizing.bound) if suggested.last else None
         self.failures = 0
 
     def prune(self) -> None:
@@ -148,11 +153,6 @@ class HandOut:
     def models(self, ordinal: int) -> bool:
         """Whether the suggestion of this ordinal depends on results."""
         return ordinal >= self.spec.first_modelled
-
-    @property
-    def _exhausted(self) -> bool:
-        """Asking the sampler again would bring nothing new."""
-        return self.exhausted == (self.trials.ended, self.resizing.bound)
 
     def _enough(self, depth: int) -> bool:
         """Whether what is ready will do for now: as many as wanted, and made from the newest results.

@@ -1,10 +1,10 @@
 """The batch sizes of a study's trials, as far as memory has a say in them."""
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from itertools import islice
 from typing import Any
 
-from hpopt.core.batch_size import NO_BOUND, Size, is_size
+from hpopt.core.batch_size import NO_BOUND, BatchSizeBound, Size, is_size
 from hpopt.core.spec import StudySpec
 from hpopt.core.trial import Trial
 from hpopt.core.trials import Trials
@@ -34,16 +34,17 @@ class Resizing:
 
     # --- what trials show
 
-    def fitted(self, trial: Trial) -> bool:
+    def scored(self, trial: Trial) -> bool:
         """The trial got through a step; True if that is news."""
-        before = self.bound
-        if self._name is not None:
-            self.bound = self.bound.fitted(trial.params[self._name])
-        return self.bound != before
+        return self._learned(BatchSizeBound.scored, trial)
+
+    def fitted(self, trial: Trial) -> bool:
+        """The trial came to its end with scores; True if that is news."""
+        return self._learned(BatchSizeBound.fitted, trial)
 
     def failed(self, trial: Trial) -> None:
         """The trial ran out of memory. It has a size."""
-        self.bound = self.bound.failed(trial.params[str(self._name)])
+        self._learned(BatchSizeBound.failed, trial)
 
     # --- trials that get a smaller one
 
@@ -109,6 +110,12 @@ class Resizing:
         claimed = {self._space.key(trial.params) for trial in self._trials}
         configs = map(self._space.config_at, range(self._space.size or 0))
         return (params for params in configs if self._space.key(params) not in claimed)
+
+    def _learned(self, lesson: Callable[[BatchSizeBound, Any], BatchSizeBound], trial: Trial) -> bool:
+        before = self.bound
+        if self._name is not None:
+            self.bound = lesson(before, trial.params[self._name])
+        return self.bound != before
 
     def _allows(self, params: dict[str, Any]) -> bool:
         name = self._name

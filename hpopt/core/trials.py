@@ -59,7 +59,8 @@ class Trials:
             raise ValueError(f"trial {trial.id} cannot follow {len(self._trials) - 1}")
         self._trials.append(trial)
         self._index(trial)
-        self.bind(trial, trial.session, trial.request)
+        if trial.session:
+            self.bind(trial, trial.session, trial.request)
 
     def move(self, trial: Trial, state: TrialState, reason: str = "") -> None:
         """Change a trial's state. All state changes go through here."""

@@ -5,7 +5,7 @@ and on a busy machine a second thread makes a suggestion take many times as long
 """
 
 import math
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -55,7 +55,7 @@ def _default(request: SuggestRequest, ordinal: int, taken: set[tuple[Hashable, .
     if ordinal >= len(spec.default_hyper_parameters):
         return None
     params = dict(spec.default_hyper_parameters[ordinal])
-    tries = [params]
+    tries: Iterable[dict[str, Any]] = [params]
     if name is not None and not request.bound.allows(spec.search_space[name], params[name]):
-        tries = [{**params, name: size} for size in request.bound.smaller(spec.search_space[name])]
+        tries = ({**params, name: size} for size in request.bound.smaller(spec.search_space[name]))
     return next((each for each in tries if spec.search_space.key(each) not in taken), None)
