@@ -51,6 +51,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     return any(_says_so(each) for each in _related(error))
 
 
+def in_short(error: BaseException) -> str:
+    """The error in one line of at most 200 characters."""
+    return f"{type(error).__name__}: {_text(error)}".partition("\n")[0].removesuffix(": ")[:200]
+
+
 def says_killed(error: BaseException) -> bool:
     """Whether this error says that a process which took part in the training was killed; not by whom."""
     return any(_KILLED.search(_text(each)) for each in _related(error))

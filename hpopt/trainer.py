@@ -9,15 +9,13 @@ from hpopt import distributed
 from hpopt.contacts import contact
 from hpopt.core.messages import OUT_OF_MEMORY, Finalize, OutOfMemory, Release
 from hpopt.errors import HpoptUnavailable
-from hpopt.memory import is_out_of_memory, kernel_kills, let_go, says_killed
+from hpopt.memory import in_short, is_out_of_memory, kernel_kills, let_go, says_killed
 from hpopt.score import to_score
 from hpopt.status import Status
 
 _MISSING: Any = object()
 _INTERRUPTED = (None, 0, 130, 143)
 """With these a process exits that was told to end; 128 + the signal's number is what a shell shows of it."""
-_SUMMARY = 200
-"""Characters of an error that are logged."""
 
 log = logging.getLogger("hpopt")
 
@@ -119,7 +117,7 @@ class trial:  # noqa: N801 - used like a function: `with hpopt.trial(config) as 
 
     def _give_up(self, error: BaseException) -> bool:
         """Report that memory ran out; whether the error ends here."""
-        summary = f"{type(error).__name__}: {error}".partition("\n")[0].removesuffix(": ")[:_SUMMARY]
+        summary = in_short(error)  # before it lets go of what its text may be made of
         ends = isinstance(error, Exception) and distributed.is_alone()
         if ends:
             log.debug("hpopt: where memory ran out", exc_info=error)

@@ -16,7 +16,7 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 from torch.utils.data import DataLoader, Dataset
 
 import hpopt
-from hpopt.memory import kernel_kills, let_go, says_killed
+from hpopt.memory import in_short, kernel_kills, let_go, says_killed
 
 HELP = "\nCUDA kernel errors might be asynchronously reported at some other API call, so the stacktrace below might be"
 SAID = {
@@ -194,7 +194,17 @@ def test_an_error_that_cannot_be_shown() -> None:
     def broken(_self: Exception) -> str:
         raise KeyError("no text")
 
-    assert not hpopt.is_out_of_memory(type("Broken", (Exception,), {"__str__": broken})())
+    error = type("Broken", (Exception,), {"__str__": broken})()
+    assert not hpopt.is_out_of_memory(error)
+    assert hpopt.is_out_of_memory(chained(error, cause=MemoryError()))
+    assert in_short(error) == "Broken"
+
+
+def test_errors_in_short() -> None:
+    """One line, not too long."""
+    assert in_short(MemoryError()) == "MemoryError"
+    assert in_short(RuntimeError(SAID["cuda runtime"])) == "RuntimeError: CUDA error: out of memory"
+    assert len(in_short(ValueError("x" * 999))) == 200
 
 
 def test_torch_is_not_loaded_for_it() -> None:

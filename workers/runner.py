@@ -173,9 +173,8 @@ def _theirs(error: BaseException) -> TracebackType | None:
 
 
 def _summary(error: BaseException) -> str:
-    return (str(error) if isinstance(error, CommandFailed) else f"{type(error).__name__}: {error}".removesuffix(": "))[
-        :_DETAIL
-    ]
+    words = str(error) if isinstance(error, CommandFailed) else f"{type(error).__name__}: {error}".removesuffix(": ")
+    return words[:_DETAIL]
 
 
 def run_forked(train: Train, inbox: int, outbox: int, grace: float) -> NoReturn:

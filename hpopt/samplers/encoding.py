@@ -28,7 +28,6 @@ class Encoding:
     def __init__(self, space: Space, allowed: Space | None = None) -> None:
         """`allowed`: the part of the space in which candidates have to stay, if not all of it."""
         self._space = space
-        self._allowed = space if allowed is None else allowed
         self._free = [i for i, dimension in enumerate(space.values()) if dimension.size != 1]
         width = MAX_FEATURES // len(self._free)
         self.axes = [axis(dimension, width) for dimension in space.values() if dimension.size != 1]
@@ -39,12 +38,12 @@ class Encoding:
         """Columns of U that have a gradient, ..."""
         self.smooth_features = np.flatnonzero(np.isin(self.groups, self.smooth))
         """... and their features: one each, with the same gradient."""
-        narrowed = {name: self._allowed[name] for name in space if self._allowed[name] != space[name]}
-        columns = {name: k for k, name in enumerate(name for name in space if space[name].size != 1)}
-        self._movers = {
-            columns[name]: mover(space[name], part, self.axes[columns[name]]) for name, part in narrowed.items()
-        }
+        narrowed = {name: part for name, part in (allowed or space).items() if part != space[name]}
         self._continua = {name: part for name, part in narrowed.items() if space[name].size is None}
+        names = [name for name, dimension in space.items() if dimension.size != 1]
+        self._movers = {
+            k: mover(space[name], narrowed[name], self.axes[k]) for k, name in enumerate(names) if name in narrowed
+        }
 
     def units(self, configs: Sequence[dict[str, Any]]) -> Array:
         """The unit rows (m, d) of configurations."""
