@@ -350,7 +350,7 @@ def test_a_stubborn_trainer_is_killed(grace: str, signals: int, create: Create, 
     assert time.monotonic() - started < 10
     for pid in map(int, (tmp_path / "pids").read_text().split()):
         until(lambda pid=pid: gone(pid), "it is killed")  # type: ignore[misc]
-    assert [row.state for row in hpo.trials()] == ["waiting"]
+    assert [row.state for row in hpo.trials()] == ["waiting"], program.output
 
 
 def test_nothing_outlives_a_worker_that_is_killed(create: Create, worker: Worker, tmp_path: Path) -> None:

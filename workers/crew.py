@@ -49,6 +49,9 @@ class Crew:
         """Slots whose runner has imported what may have been mended since."""
         self._stopping = threading.Event()
         self._over = threading.Event()
+        self._left = [threading.Event() for _ in range(settings.jobs)]
+        """Of each slot, whether its thread has done all it had to do. Python 3.11 marks a thread as ended when a signal
+        interrupts who joins it, so threads are not joined."""
         self._working = settings.jobs
         self._error: BaseException | None = None
         self._last_log: Path | None = None
@@ -68,7 +71,7 @@ class Crew:
             self._over.wait()
         finally:
             if not self._finished():
-                self._end(threads)
+                self._end()
         if self._error is not None:
             raise self._error
         self._tidy()  # once more: the last trial of all may have ended elsewhere
@@ -98,7 +101,7 @@ class Crew:
         finally:
             if runner is not None:
                 runner.close()
-            self._leave()
+            self._leave(slot)
 
     def _next(self, slot: int) -> dict[str, Any] | None:
         """A sample; None when the study has ended, or nobody wants one any more."""
@@ -206,7 +209,8 @@ class Crew:
         explained.__cause__ = error
         return explained
 
-    def _leave(self) -> None:
+    def _leave(self, slot: int) -> None:
+        self._left[slot].set()
         with self._changing:
             self._working -= 1
         if self._finished():
@@ -215,21 +219,21 @@ class Crew:
     def _finished(self) -> bool:
         return self._working == 0
 
-    def _end(self, threads: list[threading.Thread]) -> None:
+    def _end(self) -> None:
         """Have the running trials given back, then end what is left; another Ctrl-C ends it at once."""
-        busy: list[threading.Thread] = []
+        busy: list[threading.Event] = []
         try:
             with self._changing:
                 self._stopping.set()
-                busy += [threads[slot] for slot in self._busy]
+                busy += [self._left[slot] for slot in self._busy]
             if busy:
                 grace = f"{self._launch.grace:g} s"
                 self._say(f"interrupted: {len(busy)} under way, to be given back within {grace}; again to end at once")
             self._each(Runner.interrupt)
-            _join(busy, self._launch.grace)
+            _wait_for(busy, self._launch.grace)
         finally:
             self._each(Runner.kill)
-            _join(busy, _AFTER_KILL)
+            _wait_for(busy, _AFTER_KILL)
 
     def _each(self, action: Callable[[Runner], None]) -> None:
         with self._changing:
@@ -242,9 +246,8 @@ def _name(config: dict[str, Any]) -> str:
     return f"trial {config['trial_id']} (attempt {config['attempt']})"
 
 
-def _join(threads: list[threading.Thread], seconds: float) -> None:
-    """Wait until the threads have ended, so many seconds at most."""
+def _wait_for(events: list[threading.Event], seconds: float) -> None:
+    """Wait until all of them are set, so many seconds at most."""
     deadline = time.monotonic() + seconds
-    for thread in threads:
-        if thread.is_alive():
-            thread.join(max(0.0, deadline - time.monotonic()))
+    for event in events:
+        event.wait(max(0.0, deadline - time.monotonic()))
