@@ -301,6 +301,55 @@ def test_several_workers_need_not_wait_for_a_fit() -> None:
     assert isinstance(sim.ask(), Sample)
 
 
+def asha_after(ended: int, workers: int) -> Simulation:
+    """A study of asha that has just got suggestions made from so many ended trials, as many as are made at once."""
+    sim = Simulation(prompt=False)
+    sim.create(search_alg="asha", num_workers=workers, num_trials=10_000, max_iterations=9, min_iterations=1)
+    sim.prompt = True
+    for _ in range(ended):
+        sim.complete(sim.sample())
+    sim.prompt = False
+    sim.study.desk.ready.clear()
+    sim.suggest()
+    assert sim.study.wanted() is None
+    return sim
+
+
+@pytest.mark.parametrize(("workers", "at_once"), [(2, 4), (6, 12)])
+def test_asha_makes_many_suggestions_at_once(workers: int, at_once: int) -> None:
+    """Twice as many as there are workers, and again when less than a quarter is left: few results have come since."""
+    sim = asha_after(16 * at_once, workers)
+    assert len(sim.study.desk.ready) == at_once
+    for left in range(at_once - 1, at_once // 4 - 1, -1):
+        sim.complete(sim.sample())
+        assert len(sim.study.desk.ready) == left
+        assert sim.study.wanted() is None
+    sim.complete(sim.sample())
+    wanted = sim.study.wanted()
+    assert wanted is not None
+    assert wanted.count == at_once
+
+
+def test_asha_makes_no_more_at_once_than_a_model_can() -> None:
+    """However many workers there are."""
+    sim = Simulation(prompt=False)
+    sim.create(search_alg="asha", num_workers=512, num_trials=10_000)
+    wanted = sim.study.wanted()
+    assert wanted is not None
+    assert wanted.count == 64
+
+
+def test_asha_takes_news_into_account() -> None:
+    """However many suggestions are left, they are made again when a twentieth more trials have ended."""
+    sim = asha_after(100, 64)
+    running = [sim.sample() for _ in range(6)]
+    for to in running[:5]:
+        sim.complete(to)
+    assert sim.study.wanted() is None
+    sim.complete(running[5])
+    assert sim.study.wanted() is not None
+
+
 def test_what_was_handed_out_in_the_meantime_is_left_out() -> None:
     """A suggestion that arrives late does not hand out a configuration twice."""
     sim = Simulation(prompt=False)
