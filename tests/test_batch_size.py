@@ -2,7 +2,7 @@ import itertools
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from hpopt.core.batch_size import NO_BOUND, BatchSizeBound, allowed, is_size
@@ -182,6 +182,7 @@ def test_only_the_batch_size_is_bounded() -> None:
 
 @settings(deadline=None)
 @given(space=batch_sizes, u=units, events=st.lists(st.tuples(st.booleans(), units), max_size=4), again=st.booleans())
+@example(space=SearchSpace("uniform", [0.0, 1.9e154]), u=1.0, events=[(True, 0.5)], again=False)  # a product of inf
 def test_smaller_sizes_are_values_of_the_space(
     space: SearchSpace, u: float, events: list[tuple[bool, float]], again: bool
 ) -> None:

@@ -48,7 +48,7 @@ class BatchSizeBound:
         """
         if self.fails is None:
             return
-        target = self.fails / 2 if self.fits is None else self.fits if again else math.sqrt(self.fits * self.fails)
+        target = self.fails / 2 if self.fits is None else self.fits if again else _midway(self.fits, self.fails)
         if space.size is None:
             lowest = space.range[0]
             tries = dict.fromkeys(space.nearest(size) for size in (target, lowest))
@@ -117,6 +117,11 @@ class _Sizes:
     def up_to(self, limit: float) -> int:
         """How many sizes are at most the limit."""
         return bisect_right(range(self.count), limit, key=self.at)
+
+
+def _midway(a: Size, b: Size) -> float:
+    """The geometric mean; that of two whole numbers is exact where it is whole."""
+    return math.sqrt(a * b) if math.isfinite(a * b) else math.sqrt(a) * math.sqrt(b)
 
 
 def _smallest(space: SearchSpace) -> Size:
