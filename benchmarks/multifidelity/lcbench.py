@@ -15,7 +15,11 @@ from benchmarks.multifidelity.task import Task
 from benchmarks.search.problem import Params
 from benchmarks.search.yahpo import EPOCHS, LCBENCH, _encoding, _session
 
-TUNE = ("126025", "126029", "146212", "167149")
+TUNE = (
+    "126025", "126029", "146212", "167149", "126026", "167152", "167168", "167185", "167201", "168329", "168330", "168331",
+    "168335", "168868", "168908", "168910", "189354", "189862", "189865", "189866", "189873", "189905", "189906", "189908",
+    "189909", "3945",
+)  # fmt: skip
 REPORT = ("167104", "167161", "167181", "167184", "167190", "167200", "34539", "7593")
 SECONDS, ACCURACY = 0, 1  # the surrogate's outputs
 EARLY = 3  # so many epochs are looked up at once with the last one: most trials of a stopping rule need no more
