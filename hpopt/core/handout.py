@@ -16,12 +16,8 @@ PREPARE_AT_MOST = 8
 """Suggestions kept ready, so that an operator need not wait for a fit, ..."""
 REQUEST_AT_MOST = 64
 """... and made at once when so many operators wait: that takes little longer than one."""
-ASHA_AHEAD = 2
-"""So many suggestions per worker are made at once for asha, REQUEST_AT_MOST at most, ..."""
-ASHA_LEFT = 0.25
-"""... and made again when less than this share of them is left, ..."""
 NEWS = 0.05
-"""... or when so many more trials have ended, as a share of those that had."""
+"""Share of more ended trials after which suggestions of asha's are made again."""
 WRITTEN_OFF_AT_ONCE = 500
 """Trials of one commit; the next follow when the sampler has been asked again."""
 TOO_LARGE = "not trained: its batch does not fit into memory, and all that fits has been tried"
@@ -161,21 +157,19 @@ class HandOut:
         """Whether what is ready will do for now: as many as wanted, and made from the newest results.
 
         The trials of asha are many, and most of them short and bad: one more of them changes little. So there it will
-        do as long as some of them are left and few results have come since.
+        do as long as half of them are left and few results have come since.
         """
         if not self.models(len(self.trials)):
             return len(self.ready) >= depth
         if self._many:
             few = self.trials.ended - self.basis <= NEWS * self.basis
-            return few and len(self.ready) >= ASHA_LEFT * depth
+            return few and 2 * len(self.ready) >= depth
         return self.basis == self.trials.ended and len(self.ready) >= depth
 
     def _stock(self) -> int:
         """How many suggestions are to be made at once."""
-        workers = self.spec.num_workers
-        if self._many:
-            return min(ASHA_AHEAD * workers, REQUEST_AT_MOST)
-        return min(max(PREPARE_AT_MOST, self._waiting()), workers, REQUEST_AT_MOST)
+        ahead = REQUEST_AT_MOST if self._many else max(PREPARE_AT_MOST, self._waiting())
+        return min(ahead, self.spec.num_workers, REQUEST_AT_MOST)
 
     @property
     def _many(self) -> bool:
