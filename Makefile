@@ -3,9 +3,11 @@
 #   make test                          with the `python3` on the PATH
 #   make test PYTHON=python3.12        with another one (on an existing .venv: `make clean` first)
 #   make test ARGS="-k median -x"      with more arguments for pytest
+#   make test JOBS=0                   in one process, as a debugger wants it (2: most tests wait, so they share)
 
 PYTHON ?= python3
 ARGS ?=
+JOBS ?= 2
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 LOCK = build/uv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
@@ -21,7 +23,7 @@ demo: $(INSTALLED) ## Tune a small network on this machine, in under three minut
 	$(BIN)/python examples/digits.py $(ARGS)
 
 test: $(INSTALLED) ## Run the tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
 
 lint: $(INSTALLED) ## Check style and formatting
 	$(BIN)/ruff check .

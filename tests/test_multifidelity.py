@@ -503,3 +503,19 @@ class TestRun:
         assert "2 workers: 1 tasks, 1 runs common to all peers" in said
         assert f"hpopt-asha-random {version('hpopt-asha-random')}" in said
         assert "0.00 % (0.00 %)" in said
+
+    def test_a_horizon_for_each_number_of_workers(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Runs of many workers may be shorter."""
+        few, many = (stored("random", "crossing-1", 0, [[0.5, 0.9, 10]]) | {"workers": n} for n in (1, 64))
+        write(tmp_path, [few, many | {"horizon": 2.0}])
+        common = ["report", "--peers=random", "--tasks=crossing-1", f"--results={tmp_path}", "--workers=1,64"]
+        monkeypatch.setattr(sys, "argv", [*common, "--horizon=10,2"])
+        report.main()
+        said = capsys.readouterr().out
+        assert said.index("| peer | time 1 | time 2 | time 5 | time 10 |") < said.index("| peer | time 1 | time 2 |\n")
+        monkeypatch.setattr(sys, "argv", [*common, "--horizon=10,2,1"])
+        with pytest.raises(SystemExit):
+            report.main()
+        assert "--horizon=10,2,1: give one, or as many as --workers=1,64 has" in capsys.readouterr().err

@@ -33,6 +33,10 @@ class Element:
     def __init__(self, inside: Any) -> None:
         self.inside = inside
 
+    def __repr__(self) -> str:
+        """Alike in every process: it names a test."""
+        return f"Element({self.inside!r})"
+
     def item(self) -> Any:
         return self.inside
 

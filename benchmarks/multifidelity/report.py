@@ -228,16 +228,20 @@ def main() -> None:
     parser.add_argument("--peers", required=True, help="names separated by commas")
     parser.add_argument("--tasks", default="report", help="tune, report, all, or names separated by commas")
     parser.add_argument("--workers", default="8", help="several numbers: 1,8,64,512")
-    parser.add_argument("--horizon", type=float, default=10.0, help="shorter runs are left out")
+    parser.add_argument("--horizon", default="10", help="shorter runs are left out; one, or one per number of workers")
     parser.add_argument("--timing", type=Timing.of, default="instant", help="of hpopt's runs: see run")
     parser.add_argument("--subject", default="hpopt-asha", help="the peer that the ratios are of")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--curves", type=Path, help="a picture to draw")
     arguments = parser.parse_args()
     tasks, peers = select(arguments.tasks), arguments.peers.split(",")
+    counts = [int(each) for each in arguments.workers.split(",")]
+    horizons = [float(each) for each in arguments.horizon.split(",")]
+    if len(horizons) not in {1, len(counts)}:
+        parser.error(f"--horizon={arguments.horizon}: give one, or as many as --workers={arguments.workers} has")
     by_workers = {
-        workers: Results(arguments.results, peers, tasks, workers, arguments.horizon, timing=arguments.timing)
-        for workers in map(int, arguments.workers.split(","))
+        workers: Results(arguments.results, peers, tasks, workers, horizon, timing=arguments.timing)
+        for workers, horizon in zip(counts, horizons * (len(counts) // len(horizons)), strict=True)
     }
     for workers, results in by_workers.items():
         report(results, workers, arguments.subject)
