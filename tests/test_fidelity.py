@@ -26,7 +26,7 @@ from hpopt.samplers.encoding import Encoding
 from hpopt.samplers.fidelity import FullLength, curve, length_of, longest_first
 from hpopt.samplers.sobol import design
 from hpopt.status import Status
-from tests.simulation import Simulation, created
+from tests.simulation import created
 
 SPACE = Space({"x": SearchSpace("uniform", [0, 1]), "kind": SearchSpace("choice", ["a", "b"])})
 ITERATIONS = 27
@@ -305,20 +305,6 @@ def test_many_equal_scores_at_full_length() -> None:
     everywhere = np.linspace(0, 1, 400).tolist()
     full = tuple(Observation({"x": x, "kind": "a"}, 1.0, 27, complete=True, marks=((1, x),)) for x in everywhere)
     assert suggest(SuggestRequest(spec_of(), 900, 1, full)) == [design(SPACE, 7, 900, ())]
-
-
-def test_operators_who_wait_are_served_together() -> None:
-    """So many suggestions are wanted at once as operators wait for, 64 at most; eight are kept in stock."""
-    sim = Simulation(prompt=False)
-    sim.create(search_alg="asha", num_workers=100, num_trials=1000)
-    stock = sim.study.wanted()
-    assert stock is not None
-    assert stock.count == 8
-    for n in range(80):
-        assert sim.ask(f"op{n}") is None
-    request = sim.study.wanted()
-    assert request is not None
-    assert request.count == 64
 
 
 def test_rungs_up_to_243() -> None:

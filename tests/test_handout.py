@@ -301,6 +301,20 @@ def test_several_workers_need_not_wait_for_a_fit() -> None:
     assert isinstance(sim.ask(), Sample)
 
 
+def test_operators_who_wait_are_served_together() -> None:
+    """So many suggestions are wanted at once as operators wait for, 64 at most; eight are kept in stock."""
+    sim = Simulation(prompt=False)
+    sim.create(num_init_trials=1, num_workers=100, num_trials=1000)
+    stock = sim.study.wanted()
+    assert stock is not None
+    assert stock.count == 8
+    for n in range(80):
+        assert sim.ask(f"op{n}") is None
+    request = sim.study.wanted()
+    assert request is not None
+    assert request.count == 64
+
+
 def asha_after(ended: int, workers: int) -> Simulation:
     """A study of asha that has just got suggestions made from so many ended trials, as many as are made at once."""
     sim = Simulation(prompt=False)

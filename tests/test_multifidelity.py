@@ -283,7 +283,7 @@ class TestTasks:
     def test_halves(self) -> None:
         """What constants are chosen on and what is reported are different tasks, eight or more of the latter."""
         tune, report = ({each.name for each in tasks(half)} for half in ("tune", "report"))
-        assert (len(tune), len(report)) == (6, 10)
+        assert (len(tune), len(report)) == (28, 10)
         assert not tune & report
         assert set(select("all")) == tune | report == set(references(STORED)) == set(medians())
         assert select("crossing-1,lcbench-7593") == ["crossing-1", "lcbench-7593"]
