@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from benchmarks.multifidelity.task import Task
 from benchmarks.search.problem import Params
-from benchmarks.search.yahpo import EPOCHS, LCBENCH, _encoding, _session
+from benchmarks.search.yahpo import EPOCHS, LCBENCH, encoding, session
 
 TUNE = (
     "126025", "126029", "146212", "167149", "126026", "167152", "167168", "167185", "167201",
@@ -48,9 +48,9 @@ class Curve:
         """The outputs (len(epochs), 6) of the surrogate."""
         row = [self._params[name] for name in LCBENCH]
         x = np.array([[epoch, *row] for epoch in epochs], dtype=np.float32)
-        code = _encoding(self._folder)["OpenML_task_id"][self._task]
+        code = encoding(self._folder)["OpenML_task_id"][self._task]
         inputs = {"x_cont": x, "x_cat": np.full((len(x), 1), code, dtype=np.int32)}
-        outputs: NDArray[np.float32] = _session(self._folder).run(None, inputs)[0]
+        outputs: NDArray[np.float32] = session(self._folder).run(None, inputs)[0]
         return outputs
 
 

@@ -63,7 +63,7 @@ def _surrogate(name: str, half: str, data: Path) -> Problem:
 
 def _lcbench(folder: Path, task: str) -> Callable[[Params], float]:
     def truth(params: Params) -> float:
-        codes = _encoding(folder)["OpenML_task_id"]
+        codes = encoding(folder)["OpenML_task_id"]
         return _ask(folder, [EPOCHS, *(params[name] for name in LCBENCH)], [codes[task]])[1]
 
     return truth
@@ -71,7 +71,7 @@ def _lcbench(folder: Path, task: str) -> Callable[[Params], float]:
 
 def _rpart(folder: Path, task: str) -> Callable[[Params], float]:
     def truth(params: Params) -> float:
-        codes = _encoding(folder)
+        codes = encoding(folder)
         numbers = [params["cp"], params["maxdepth"], params["minbucket"], params["minsplit"]]
         trainsize, repl = 1.0, 10  # all the data, ten folds
         options = [codes["task_id"][task], codes["num.impute.selected.cpo"][params["impute"]]]
@@ -82,18 +82,20 @@ def _rpart(folder: Path, task: str) -> Callable[[Params], float]:
 
 def _ask(folder: Path, numbers: list[float], options: list[int]) -> list[float]:
     inputs = {"x_cont": np.array([numbers], dtype=np.float32), "x_cat": np.array([options], dtype=np.int32)}
-    outputs: list[float] = _session(folder).run(None, inputs)[0][0].tolist()
+    outputs: list[float] = session(folder).run(None, inputs)[0][0].tolist()
     return outputs
 
 
 @cache
-def _encoding(folder: Path) -> dict[str, dict[str, int]]:
+def encoding(folder: Path) -> dict[str, dict[str, int]]:
+    """The number that the surrogate knows each option by, by the name of its input."""
     codes: dict[str, dict[str, int]] = json.loads((folder / "encoding.json").read_text())
     return codes
 
 
 @cache
-def _session(folder: Path) -> Any:
+def session(folder: Path) -> Any:
+    """The surrogate in this folder, ready to be asked, in one thread."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

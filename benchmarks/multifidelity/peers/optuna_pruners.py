@@ -11,7 +11,7 @@ import optuna
 
 from benchmarks.multifidelity.peers.peer import Best
 from benchmarks.multifidelity.task import Task
-from benchmarks.search.peers.optuna_samplers import _distribution
+from benchmarks.search.peers.optuna_samplers import distribution
 from benchmarks.search.peers.parameter import configuration, parameters
 from benchmarks.search.problem import Params
 
@@ -23,7 +23,7 @@ class Study:
 
     def __init__(self, task: Task, sampler: Any, pruner: Any) -> None:
         self._spaces = task.space
-        self._distributions = {name: _distribution(each) for name, each in parameters(task.space).items()}
+        self._distributions = {name: distribution(each) for name, each in parameters(task.space).items()}
         self._study = optuna.create_study(direction="maximize", sampler=sampler, pruner=pruner)
         self._prunes = not isinstance(pruner, optuna.pruners.NopPruner)
         self._running: dict[int, Any] = {}

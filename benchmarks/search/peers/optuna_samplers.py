@@ -13,7 +13,7 @@ class _Study:
     """A study in memory that is asked and told; trials that were not told yet are in the state RUNNING."""
 
     def __init__(self, spaces: Mapping[str, SearchSpace], sampler: Any) -> None:
-        self._distributions = {name: _distribution(each) for name, each in parameters(spaces).items()}
+        self._distributions = {name: distribution(each) for name, each in parameters(spaces).items()}
         self._study = optuna.create_study(direction="maximize", sampler=sampler)
 
     def ask(self) -> tuple[Any, Mapping[str, Any]]:
@@ -45,7 +45,8 @@ class Gp(_Study):
         super().__init__(spaces, optuna.samplers.GPSampler(seed=seed))
 
 
-def _distribution(parameter: Parameter) -> Any:
+def distribution(parameter: Parameter) -> Any:
+    """What Optuna calls the parameter."""
     if parameter.kind == "label":
         return optuna.distributions.CategoricalDistribution(parameter.labels)
     if parameter.kind == "int":
