@@ -410,11 +410,15 @@ class TestReport:
         assert (them, us, share, low, high) == (4.0, 2.0, 0.5, 0.25, 0.5)
 
     def test_epochs_saved(self, tmp_path: Path) -> None:
-        """What median stopping needs is counted against the epochs without it."""
+        """What median stopping needs for the regret after each quarter is counted against the epochs without it."""
         write(tmp_path, [stored("hpopt-bayes", "crossing-1", 0, [[1.0, 0.8, 50], [8.0, 0.4, 800]])])
         write(tmp_path, [stored("hpopt-bayes-median", "crossing-1", 0, [[2.0, 0.3, 200]])])
         results = Results(tmp_path, ["hpopt-bayes", "hpopt-bayes-median"], ["crossing-1"], 8, 10.0)
-        assert savings(results) == [["0.400", "0.80", "0.20", "0.25 [0.25, 0.25]"]]
+        early = ["0.800", "0.05", "0.20", "4.00 [4.00, 4.00]"]
+        assert savings(results) == [
+            *([part, *early] for part in ("0.25", "0.50", "0.75")),
+            ["1.00", "0.400", "0.80", "0.20", "0.25 [0.25, 0.25]"],
+        ]
 
     def test_speeds(self, tmp_path: Path) -> None:
         """Decisions per CPU second, what 8 workers ask for per second, and the cost of a request."""

@@ -34,6 +34,7 @@ AT = (1, 2, 5, 10)
 FINE = 40  # points of a curve per full training
 BEFORE = 1.0  # the regret of no incumbent
 WITHOUT, WITH = "hpopt-bayes", "hpopt-bayes-median"
+PARTS = (0.25, 0.5, 0.75, 1.0)  # of a run's epochs, after which its regret is the one to reach
 
 
 class Steps(NamedTuple):
@@ -104,7 +105,7 @@ class Results(search.Results):
 def catch_up(grid: Array, ours: Array, theirs: Array, keys: Keys) -> tuple[float, float, float, tuple[float, float]]:
     """When they first have the mean regret that they have at the end, when we do, the ratio, and its interval.
 
-    `ours` and `theirs` (len(keys), len(grid)). Infinite if we never get there.
+    `ours` (len(keys), len(grid)); `theirs` the same, or cut off earlier. Infinite if we never get there.
     """
     counts = {name: sum(key[0] == name for key in keys) for name, _ in keys}
     weights = np.array([1.0 / counts[name] for name, _ in keys])
@@ -136,14 +137,18 @@ def leads(results: Results, subject: str) -> list[list[str]]:
 
 
 def savings(results: Results, stopping: str = WITH, full: str = WITHOUT) -> list[list[str]]:
-    """What share of the epochs `stopping` uses until it has the final regret of `full`; one row."""
+    """What share of the epochs `stopping` uses until it has the regret of `full` after a part of its; a row each."""
     keys = results.common([stopping, full])
     totals = np.array([results.stored[full][key]["epochs"] for key in keys], dtype=float)
     grid, theirs = results.by_epochs(full, keys, totals)
     ours = results.by_epochs(stopping, keys, totals)[1]
-    them, us, share, interval = catch_up(grid, ours, theirs, keys)
-    final = mean(theirs[:, -1], keys)(ALL)
-    return [[f"{final:.3f}", f"{them:.2f}", f"{us:.2f}", _interval(share, interval)]]
+    rows = []
+    for part in PARTS:
+        so_far = theirs[:, : round(part * len(grid))]
+        them, us, share, interval = catch_up(grid, ours, so_far, keys)
+        level = mean(so_far[:, -1], keys)(ALL)
+        rows.append([f"{part:.2f}", f"{level:.3f}", f"{them:.2f}", f"{us:.2f}", _interval(share, interval)])
+    return rows
 
 
 def _interval(value: float, interval: tuple[float, float]) -> str:
@@ -211,8 +216,8 @@ def report(results: Results, workers: int, subject: str) -> None:
         head = ["peer", "its final regret", "its time", f"time of {subject}", "share"]
         table(f"How soon {subject} has the final regret of each peer", head, leads(results, subject))
     if {WITH, WITHOUT} <= set(results.peers):
-        head = [f"final regret of {WITHOUT}", f"epochs of {WITHOUT}", f"epochs of {WITH}", "ratio"]
-        table(f"Epochs until then, as shares of those of {WITHOUT}'s whole runs", head, savings(results))
+        head = ["part of its run", f"regret of {WITHOUT} then", "which it has after", f"{WITH} after", "ratio"]
+        table(f"Epochs for the same regret, as shares of those of {WITHOUT}'s whole runs", head, savings(results))
     table("Mean rank", ["peer", *heads], ranks(results, at))
     table("Per run", ["peer", "idle, mean (max)", "trials", "epochs", "CPU seconds in the peer"], efforts(results))
     rows = speeds(results)
