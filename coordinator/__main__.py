@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
+from coordinator import extra
 from coordinator.heartbeat import Heartbeat
 from coordinator.logs import configure
 from coordinator.timing import Timing
@@ -48,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             heartbeat.begin()
         except OSError as error:
             _parser().error(f"--heartbeat: pass a file that can be written: {error}")
+    if lacking := extra.problem():
+        _parser().error(lacking)
     configure(options.log_level)
     return asyncio.run(_serve(url, _timing(options), heartbeat, owned=options.embedded))
 

@@ -18,10 +18,11 @@ from hpopt.core.messages import (
     Release,
     Report,
     Start,
+    Withdraw,
     decode,
 )
 
-FROM_OUTSIDE = (Report, Ask, Start, Finalize, OutOfMemory, Release, Query, Create, Close)
+FROM_OUTSIDE = (Report, Ask, Start, Finalize, OutOfMemory, Release, Query, Create, Close, Withdraw)
 BATCH_BYTES = 256 * 1024
 UNHANDLED = "the coordinator could not handle it: see its log"
 
@@ -57,6 +58,6 @@ def regrets(payload: bytes) -> list[Effect]:
         event = understood(payload)
         if isinstance(event, Ask | Create):
             return [Replied(event.session, Refusal(event.n if isinstance(event, Ask) else -1, "bad", UNHANDLED))]
-        if not isinstance(event, Close):
+        if not isinstance(event, Close | Withdraw):
             return [unknown_trial(event, UNHANDLED, stray=True)]
     return []

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-EXIT_CODES: Final = {"in_use": 3, "no_server": 4, "refused": 5, "failed": 6}
+EXIT_CODES: Final = {"in_use": 3, "missing": 4, "refused": 5, "failed": 6}
 """Kind of refusal -> exit status of the supervisor."""
 
 

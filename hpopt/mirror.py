@@ -40,6 +40,7 @@ class Mirror:
         self._study, self._read, self._changed = study, read, changed
         self._closing = threading.Event()
         self._seen: object = None
+        self._failing = False
         self._thread = threading.Thread(target=self._run, name="hpopt-results", daemon=True)
         self._thread.start()
 
@@ -63,7 +64,11 @@ class Mirror:
                 trials = self._read()
                 write_files(self.folder, trials, *self._study())
                 self._curves.update(trials)
-                self._seen = changed
-        except (HpoptError, exceptions.RedisError, OSError) as error:
+                self._seen, self._failing = changed, False
+        except (HpoptError, exceptions.RedisError) as error:  # whoever needs the server says so aloud
             log.debug("hpopt: results files not written: %s", error)
+        except OSError as error:
+            level = logging.DEBUG if self._failing else logging.WARNING
+            log.log(level, "hpopt: the results files in %s cannot be written: %s", self.folder, error)
+            self._failing = True
         return time.thread_time() - started

@@ -1,6 +1,7 @@
 """An operator's session on the wire: its heartbeat, and its numbered requests with their answers."""
 
 import contextlib
+import itertools
 import logging
 import re
 import secrets
@@ -11,12 +12,15 @@ from typing import Any
 from hpopt.client import FAILED, Inquiry
 from hpopt.contacts import trained_here
 from hpopt.core.keys import StudyKeys
-from hpopt.core.messages import Ask, Close, Nothing, Refusal, Sample, encode
+from hpopt.core.messages import Ask, Close, Nothing, Refusal, Sample, Withdraw, encode
 from hpopt.errors import HpoptError, StudyError, StudyPaused, StudyReplaced, UnknownStudy
 from hpopt.outage import DEADLINE, Patience, deadline
 from hpopt.server import Server
 
 log = logging.getLogger("hpopt")
+WITHDRAW_AFTER = 30.0
+"""Seconds after which a request that was given up is withdrawn: until then the next one of its kind repeats it."""
+
 _OPERATOR = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 
 
@@ -32,8 +36,9 @@ def session_name(operator: str | None) -> str:
 class Session:
     """Asks for samples. Several threads may wait at once.
 
-    The number of a request is used up only when its answer has been returned: a request that was interrupted is
-    repeated by the next one of its kind.
+    The number of a request is used up only when its answer has been returned: a request that was interrupted, or timed
+    out, is repeated by the next one of its kind. If none comes it is withdrawn, so that what it would be given, or was
+    given meanwhile, is for others.
     """
 
     def __init__(self, server: Server, keys: StudyKeys, uid: str, name: str, waits_for: Callable[[], str]) -> None:
@@ -44,6 +49,7 @@ class Session:
         self._lock = threading.RLock()
         self._asked = 0
         self._unanswered: dict[str, list[int]] = {"next": [], "now": [], "end": []}
+        self._timer: threading.Timer | None = None
         self._last: bytes | str = "0"
         self._thread = threading.local()
         server.heart.add(keys.session(name))
@@ -55,6 +61,9 @@ class Session:
 
     def close(self) -> None:
         """Withdraw open requests; no more heartbeat."""
+        with self._lock:
+            if self._timer is not None:
+                self._timer.cancel()
         self._server.heart.remove(self._keys.session(self.name))
         with contextlib.suppress(*FAILED):  # its heartbeat's end says the same, later
             event = encode(Close(self.uid, self.name))
@@ -72,6 +81,8 @@ class Session:
 
     def ask(self, mode: str, timeout: float | None = None) -> Sample | Nothing:
         """One request of a kind that `Ask` names. Raises TimeoutError, and the errors of the study."""
+        if mode == "end":  # nobody is going to repeat them while this waits for the last trial
+            self.withdraw()
         with self._lock:
             again = bool(self._unanswered[mode])
             n = self._unanswered[mode].pop(0) if again else self._asked
@@ -92,6 +103,24 @@ class Session:
         """The answers to these requests were lost: the next requests of this kind are to have them."""
         with self._lock:
             self._unanswered[mode][:0] = numbers
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = threading.Timer(WITHDRAW_AFTER, self.withdraw)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def withdraw(self) -> None:
+        """Tell the coordinator that nobody waits for what was given up; if it cannot be told, all stays as it is."""
+        with self._lock:
+            given_up = {mode: list(numbers) for mode, numbers in self._unanswered.items() if mode != "end" and numbers}
+            numbers = sorted(itertools.chain.from_iterable(given_up.values()))
+            if not numbers:
+                return
+            event = encode(Withdraw(self.uid, self.name, tuple(numbers)))
+            with contextlib.suppress(*FAILED):  # the end of its heartbeat will say the same
+                self._server.client.get("XADD", self._keys.inbox, "NOMKSTREAM", "*", "e", event)
+                for mode in given_up:
+                    self._unanswered[mode].clear()
 
     def _answer(self, ask: Ask, timeout: float | None, *, again: bool) -> Sample | Nothing | Refusal:
         patience = Patience(timeout, deadline(), DEADLINE, self._say_why)
@@ -143,7 +172,8 @@ def _error(refusal: Refusal, study: str) -> HpoptError:
     """The exception for a request that was refused."""
     if refusal.code == "paused":
         return StudyPaused(
-            f"{study} is paused: {refusal.message}. Mend the trainer, then go on with create(..., resume=True)"
+            f"{study} is paused: {refusal.message}. Mend the trainer, or what launches it, then go on with "
+            "create(..., resume=True)"
         )
     if refusal.code == "stuck":
         return StudyError(f"{study}: {refusal.message}. The coordinator's log says more; ask again when that is mended")

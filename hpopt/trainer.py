@@ -1,6 +1,7 @@
 """The trainer's side of the public API: report, reportOOM, finalize_trial, trial."""
 
 import logging
+import operator
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -34,9 +35,8 @@ def report(
     """
     if (score is _MISSING) == (result is _MISSING):
         raise TypeError("pass the score once, as score= or as result=")
-    if current_iters is not None and (type(current_iters) is not int or not 1 <= current_iters < 2**31):
-        raise ValueError(f"current_iters={current_iters!r}: pass an int of at least 1, or leave it out")
-    return contact(config).report(to_score(result if score is _MISSING else score), current_iters)
+    step = None if current_iters is None else _step(current_iters)
+    return contact(config).report(to_score(result if score is _MISSING else score), step)
 
 
 def reportOOM(config: Mapping[str, Any]) -> None:
@@ -52,6 +52,20 @@ def finalize_trial(config: Mapping[str, Any], crashed: bool = False) -> None:
     """
     it = contact(config)
     it.say(Finalize(it.identity.uid, it.identity.trial, it.identity.attempt, bool(crashed)))
+
+
+def _step(current_iters: Any) -> int:
+    """The iteration as an int, also from one of numpy's or of torch's."""
+    remedy = f"current_iters={current_iters!r}: pass an int of at least 1, or leave it out"
+    try:
+        step = operator.index(current_iters)
+    except TypeError:
+        raise TypeError(remedy) from None
+    if isinstance(current_iters, bool):
+        raise TypeError(remedy)
+    if not 1 <= step < 2**31:
+        raise ValueError(remedy)
+    return step
 
 
 def start_of_contact(config: Mapping[str, Any]) -> None:

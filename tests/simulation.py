@@ -31,6 +31,7 @@ from hpopt.core.messages import (
     SuggestRequest,
     Tick,
     Verdict,
+    Withdraw,
     decode,
     encode,
 )
@@ -183,6 +184,10 @@ class Simulation:
         """The newest answer to a request; n = -1 is the create."""
         answers: list[Answer] = [decode(each) for each in self.committed.replies.get(session, [])]
         return next((a for a in reversed(answers) if n == (-1 if isinstance(a, Created) else a.n)), None)
+
+    def withdraw(self, *requests: int, session: str = "op") -> None:
+        """Nobody is going to come for the answers to these requests."""
+        self.send(Withdraw(self.study.uid, session, requests))
 
     def close(self, session: str = "op") -> None:
         """The session ends."""

@@ -93,6 +93,7 @@ BAD = [
     ("save_path", None, TypeError), ("save_path", 5, TypeError), ("save_path", "", ValueError),
     ("save_path", __file__, ValueError),
     ("launch_timeout", 0, ValueError), ("launch_timeout", "10", TypeError),
+    ("default_hyper_parameters", 5, TypeError), ("default_hyper_parameters", "best", TypeError),
     ("default_hyper_parameters", {"lr": 0.01}, ValueError), ("default_hyper_parameters", [1], TypeError),
     ("default_hyper_parameters", {"lr": 1.0, "bs": 8}, ValueError),
     ("namespace", "a/b", ValueError), ("namespace", "", ValueError), ("study", "", ValueError),
@@ -108,6 +109,16 @@ def test_bad_arguments_start_nothing(nothing_starts: Path, name: str, value: Any
         hpopt.create(**{**SMALL, "save_path": nothing_starts, name: value})
     parts = {"search_space": "search space|search_space|lr|name", "default_hyper_parameters": "lr|hyper_parameters"}
     caught.match(parts.get(name, name))
+
+
+def test_arguments_that_no_message_can_hold_start_nothing(nothing_starts: Path) -> None:
+    """What is too much is named, with its size."""
+    names = {f"p{i}": hpopt.search_space("choice", [f"{j:050}" for j in range(300)]) for i in range(5)}
+    with pytest.raises(ValueError, match=r"take \d+ bytes, 57344 are allowed, and search_space alone takes \d+: pass"):
+        hpopt.create(**{**SMALL, "save_path": nothing_starts, "search_space": names})
+    many = [{"lr": 0.01, "bs": 8 * (i % 32 + 1)} for i in range(5_000)]
+    with pytest.raises(ValueError, match="and default_hyper_parameters alone takes"):
+        hpopt.create(**{**SMALL, "save_path": nothing_starts, "default_hyper_parameters": many})
 
 
 @pytest.mark.parametrize(
@@ -226,7 +237,12 @@ def test_a_shared_study_needs_a_name(create: Create, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match="save_path='hpo' names no study on a shared server: pass study="):
         create(study=None, save_path="hpo")
-    assert create(study=None, save_path="runs/my study (2)").study == "my-study--2-"
+    for path in ("runs/my study (2)", "runs/" + "x" * 65, "/"):
+        with pytest.raises(
+            ValueError, match=r"names no study on a shared server, where .* is no name: pass study= with"
+        ):
+            create(study=None, save_path=path)
+    assert create(study=None, save_path="runs/gone/../of_its-own.name").study == "of_its-own.name"
     assert create(study="of.its-own_name", save_path="hpo").study == "of.its-own_name"
 
 
@@ -276,6 +292,15 @@ def test_resuming_with_other_arguments_names_each_of_them(create: Create) -> Non
     same = create(resume=True, default_hyper_parameters={"lr": 0.01, "bs": 8}, seed=None, **more)
     assert (same.uid, same.spec.trials, same.num_workers, same.spec.seed) == (hpo.uid, 8, 2, 1)
     assert len(run_all(same)) == 8
+
+
+def test_long_values_that_differ_are_shown_in_part(create: Create) -> None:
+    """The answer has room for what cannot be resumed, however long it is."""
+    defaults = [{"lr": 0.0001 * i, "bs": 8} for i in range(1, 200)]
+    create(default_hyper_parameters=defaults, metric="m" * 200)
+    with pytest.raises(ValueError, match=r"metric was 'm+\.\.\.m+' and is now 'n+\.\.\.n+'") as caught:
+        create(resume=True, default_hyper_parameters=defaults[1:], metric="n" * 200)
+    assert "default_hyper_parameters was ({'lr': 0.0001" in str(caught.value)
 
 
 def test_resuming_what_is_not_there_begins_it(create: Create) -> None:

@@ -3,7 +3,9 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 import hpopt
 from hpopt import contacts
@@ -61,10 +63,20 @@ def test_bad_calls_send_nothing(create: Create, tmp_path: Path) -> None:
     for arguments in ({}, {"score": 1, "result": 1}, {"score": None}, {"score": "1"}):
         with pytest.raises(TypeError, match=r"pass (the score once|one number)"):
             hpopt.report(config, **arguments)
-    for step in (0, -1, 1.0, True, 2**31):
-        with pytest.raises(ValueError, match="current_iters="):
-            hpopt.report(config, 0.5, step)  # type: ignore[arg-type]
+    for error, steps in ((ValueError, [0, -1, 2**31]), (TypeError, [1.0, True, "1"])):
+        for step in steps:
+            with pytest.raises(error, match=r"current_iters=.*: pass an int of at least 1"):
+                hpopt.report(config, 0.5, step)  # type: ignore[arg-type]
     assert not contacts.contact(config).started
+
+
+def test_a_step_may_come_from_an_array(create: Create) -> None:
+    """An int of numpy's or of torch's is one."""
+    hpo = create(num_trials=1)
+    config = sample(hpo)
+    for step in (np.int64(2), torch.tensor(3), np.arange(5)[4]):
+        hpopt.report(config, 0.5, step)  # type: ignore[arg-type]
+    assert [point.step for point in curve(hpo, 0)] == [2, 3, 4]
 
 
 def test_steps_of_the_users_own(create: Create) -> None:

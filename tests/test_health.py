@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import hpopt
+from coordinator import extra
 from coordinator.__main__ import main, with_password
 from coordinator.heartbeat import Heartbeat
 from tests.conftest import Create, Quick, Start
@@ -183,3 +184,15 @@ def test_a_heartbeat_of_a_server(tmp_path: Path, capsys: pytest.CaptureFixture[s
         main(["--serve", str(tmp_path), "--heartbeat", str(tmp_path / "beat")])
     assert ended.value.code == USAGE
     assert "--heartbeat: it is for a coordinator with --url" in capsys.readouterr().err
+
+
+def test_a_base_install_is_told_what_it_lacks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command ends at once, before it takes a study."""
+    monkeypatch.setattr(extra, "find_spec", lambda name: None if name in {"numpy", "sortedcontainers"} else name)
+    with pytest.raises(SystemExit) as caught:
+        main(["--url", "redis://127.0.0.1:1"])
+    assert caught.value.code == USAGE
+    said = capsys.readouterr().err
+    assert "a coordinator needs numpy, sortedcontainers: pip install 'hpopt[coordinator]'" in said

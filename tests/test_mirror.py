@@ -1,7 +1,11 @@
+import errno
 import threading
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from hpopt import mirror
 from hpopt.mirror import Mirror
 
 
@@ -23,3 +27,23 @@ def test_files_are_looked_after_again_soon_after_an_outage(tmp_path: Path) -> No
         assert asked.acquire(timeout=10)
     finally:
         mirror.close()
+
+
+def test_files_that_cannot_be_written_are_spoken_of_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk is not passed over in silence, nor mentioned every second."""
+    tries: list[Path] = []
+
+    def full(folder: Path, *_: object) -> None:
+        tries.append(folder)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(mirror, "write_files", full)
+    nothing: Any = None
+    its = Mirror(tmp_path, lambda: (nothing, nothing), list, nothing, lambda: len(tries))
+    its.close()
+    its._write()
+    said = f"the results files in {tmp_path} cannot be written: [Errno {errno.ENOSPC}] No space left on device"
+    assert caplog.text.count(said) == 1
+    assert len(tries) == 2

@@ -90,6 +90,70 @@ def test_whose_heartbeats_matter() -> None:
     assert sim.study.watched() == ([], {"B", "C", "D"})
 
 
+# --- requests that were given up
+
+
+def test_a_request_that_is_withdrawn_gets_no_trial() -> None:
+    """Who has given up waiting takes nothing away from those who wait, also after a restart of the coordinator."""
+    sim = created(num_workers=1, num_init_trials=1)
+    to = sim.sample("A")
+    sim.ask("A")
+    sim.withdraw(1, session="A")
+    sim.crash()
+    sim.ask("B")
+    sim.complete(to)
+    assert sim.answer("A", 1) is None
+    assert isinstance(sim.answer("B", 0), Sample)
+
+
+def test_a_trial_that_nobody_came_for_is_for_whoever_asks_next() -> None:
+    """As it is: the same attempt. The one who gave up may ask too."""
+    sim = created(num_workers=1, num_init_trials=1)
+    to = sim.sample("A")
+    assert sim.ask("B") is None
+    sim.withdraw(0, session="A")
+    sim.crash()
+    answer = sim.answer("B", 0)
+    assert isinstance(answer, Sample)
+    assert (answer.trial, answer.attempt, answer.params) == (to.trial, to.attempt, to.params)
+    sim.withdraw(0, session="B")
+    assert sim.sample("A").trial == to.trial
+
+
+def test_a_trial_that_nobody_came_for_is_not_waited_for() -> None:
+    """Whoever waits for the last trial waits for those that somebody has."""
+    sim = created(num_workers=1, num_init_trials=1)
+    sim.sample("A")
+    assert sim.ask("B", "end") is None
+    sim.withdraw(0, session="A")
+    assert sim.answer("B", 0) == Nothing(0, done=True)
+    assert sim.study.watched() == ([], set())
+
+
+def test_a_trial_that_was_started_cannot_be_given_back() -> None:
+    """The answer did arrive, whatever is said of it later."""
+    sim = created(num_workers=1, num_init_trials=1)
+    to = sim.sample("A")
+    sim.start(to)
+    sim.withdraw(0, session="A")
+    assert sim.ask("B") is None
+    assert sim.study.trials.since(0)[0].session == "A"
+
+
+def test_sessions_of_the_past_leave_nothing_behind() -> None:
+    """Who has come and gone is remembered only for the trials that it left under way."""
+    sim = created(num_workers=1, num_init_trials=1, num_trials=50)
+    held = sim.sample("holder")
+    for number in range(20):
+        sim.ask(f"S{number}", "now")
+        sim.close(f"S{number}")
+    sim.close("holder")
+    assert sim.study.desk.closed == {"holder"}
+    sim.complete(held)
+    sim.close("S0")
+    assert sim.study.desk.closed == set()
+
+
 # --- launches that never come
 
 
@@ -116,6 +180,53 @@ def test_a_late_start_before_it_is_handed_out_again() -> None:
     sim.tick(60.0)
     assert sim.report(first, 0.5) is Status.RUNNING
     assert sim.ask() is None
+
+
+def test_trials_that_wait_for_a_worker_are_not_late() -> None:
+    """The first samples are handed out at once: their time begins when fewer than num_workers are trained."""
+    sim = created(num_workers=1, num_init_trials=2, launch_timeout=60.0)
+    first, second = sim.sample(), sim.sample()
+    sim.start(first)
+    sim.tick(50.0)
+    sim.tick(50.0)
+    sim.complete(first)
+    sim.tick(59.0)
+    assert sim.study.trials.since(1)[0].state is TrialState.ISSUED
+    sim.tick(1.0)
+    assert sim.study.trials.since(1)[0].state is TrialState.WAITING
+    assert sim.report(second, 0.5) is Status.RUNNING
+
+
+def test_time_in_which_nothing_ran_does_not_count() -> None:
+    """A script that is started again the next morning finds its trials as they were."""
+    sim = created(num_workers=1, num_init_trials=1, launch_timeout=60.0)
+    to = sim.sample("A")
+    sim.close("A")
+    sim.crash()
+    sim.tick(80_000.0, gone=["A"])
+    again = sim.sample("B")
+    assert (again.trial, again.attempt) == (to.trial, to.attempt)
+    sim.tick(60.0)
+    assert sim.study.trials.since(0)[0].state is TrialState.WAITING
+
+
+def test_an_operator_that_leaves_its_trials_unstarted_makes_none_fail() -> None:
+    """However often that happens: it is no fault of theirs."""
+    sim = created(num_workers=1, num_init_trials=1, launch_timeout=60.0)
+    for attempt in range(1, 5):
+        assert sim.sample("A").attempt == attempt
+        sim.tick(60.0, gone=["A"])
+    assert not sim.study.attempts.paused
+    assert sim.study.trials.since(0)[0].state is TrialState.WAITING
+
+
+def test_a_trial_that_nobody_came_for_is_not_late() -> None:
+    """Nobody has it, so nobody could start it."""
+    sim = created(num_workers=1, num_init_trials=1, launch_timeout=60.0)
+    sim.sample("A")
+    sim.withdraw(0, session="A")
+    sim.tick(600.0)
+    assert sim.sample("B").attempt == 1
 
 
 def test_without_a_launch_timeout_a_trial_may_wait_for_ever() -> None:

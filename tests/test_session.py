@@ -8,15 +8,17 @@ import math
 import os
 import pickle
 import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import hpopt
+from hpopt import session
 from hpopt.embedded import EmbeddedServer
 from tests.conftest import Create
-from tests.server import Server, start_coordinator, until
+from tests.server import DEADLINE, Server, start_coordinator, until
 from tests.studies import SMALL, SPACE, run_all, start_python, train
 
 Config = dict[str, Any]
@@ -234,3 +236,80 @@ def test_credentials_go_nowhere(tmp_path: Path, caplog: pytest.LogCaptureFixture
     finally:
         coordinator.kill()
         server.close()
+
+
+# --- requests that were given up
+
+
+def test_who_waits_for_the_end_asks_for_no_more_samples(create: Create) -> None:
+    """A request that timed out before takes no trial that would then be waited for."""
+    hpo = create(num_trials=3, num_init_trials=1)
+    config = hpo.get_next_sample() or {}
+    with pytest.raises(TimeoutError):
+        hpo.get_next_sample(timeout=0.1)
+    train(config)
+    assert hpo.get_best_config(wait=True, timeout=DEADLINE) == config["params"]
+    assert [row.state for row in hpo.trials()] == ["completed"]
+    assert len(run_all(hpo)) == 2
+
+
+def test_who_gave_up_and_only_looks_on_holds_nothing_back(create: Create, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a while the request is withdrawn, and the trial that it was given meanwhile goes to another operator."""
+    monkeypatch.setattr(session, "WITHDRAW_AFTER", 0.5)
+    watching = create(num_trials=2, num_init_trials=1)
+    config = watching.get_next_sample() or {}
+    with pytest.raises(TimeoutError):
+        watching.get_next_sample(timeout=0.05)
+    train(config)  # now it is given the second trial, and nobody is there to take it
+    other = create(resume=True, num_trials=2, num_init_trials=1)
+    second = other.get_next_sample(timeout=DEADLINE) or {}
+    assert (second["trial_id"], second["attempt"]) == (1, 1)
+    train(second)
+    assert watching.get_progress() == 1
+
+
+@pytest.mark.parametrize(
+    ("timeout", "error"), [("5", TypeError), (True, TypeError), (-1, ValueError), (math.nan, ValueError)]
+)
+def test_a_timeout_is_a_number_of_seconds(create: Create, timeout: Any, error: type[Exception]) -> None:
+    """Anything else is refused by its value."""
+    hpo = create()
+    for wait in (hpo.get_next_sample, partial(hpo.get_best_config, True)):  # noqa: FBT003
+        with pytest.raises(error, match=f"timeout={timeout!r}: pass seconds"):
+            wait(timeout=timeout)
+    assert hpo.trials() == []
+
+
+# --- a folder of its own
+
+
+def test_a_renamed_folder_goes_on_with_its_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """resume=True finds the one study that is there, however the folder is called; one of several has to be named."""
+    monkeypatch.delenv("HPOPT_URL", raising=False)
+    first, second = tmp_path / "first", tmp_path / "second"
+    with hpopt.create(save_path=first, **SMALL) as hpo:
+        train(hpo.get_next_sample() or {})
+        found = hpo.trials()
+    first.rename(second)
+    with hpopt.create(save_path=second, resume=True, **SMALL) as hpo:
+        assert (hpo.study, hpo.trials()) == ("first", found)
+    with hpopt.create(save_path=second, study="other", **SMALL) as hpo:
+        assert hpo.trials() == []
+    with pytest.raises(ValueError, match=r"no study 'default/second', but the studies 'first', 'other': pass study="):
+        hpopt.create(save_path=second, resume=True, **SMALL)
+    with hpopt.create(save_path=second, study="first", resume=True, **SMALL) as hpo:
+        assert hpo.trials() == found
+
+
+def test_results_are_written_where_the_study_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, create: Create
+) -> None:
+    """Also after the process has gone to another folder."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    hpo = create(save_path="runs", num_trials=1)
+    monkeypatch.chdir("elsewhere")
+    run_all(hpo)
+    hpo.close()
+    assert json.loads((tmp_path / "runs" / "results.json").read_text())["trials"][0]["state"] == "completed"
+    assert not list((tmp_path / "elsewhere").iterdir())

@@ -30,6 +30,7 @@ from hpopt.core.messages import (
     SuggestFailed,
     Tick,
     Verdict,
+    Withdraw,
 )
 from hpopt.core.rungs import rung_levels
 from hpopt.core.space import SearchSpace, Space
@@ -244,6 +245,13 @@ class StudyMachine(RuleBasedStateMachine):
         """An operator ends."""
         self.closed.add(session)
         self.tell(Close(self.sim.study.uid, session), delivery)
+
+    @rule(session=st.sampled_from(SESSIONS), number=picks)
+    def withdraw(self, session: str, number: int) -> None:
+        """Nobody is going to come for the answer to one of the operator's requests."""
+        requests = (number % (self.sim.requests.get(session, 0) + 1),)
+        event = Withdraw(self.sim.study.uid, session, requests)
+        self.watch(event, self.sim.send(event))
 
     @rule()
     def crash(self) -> None:

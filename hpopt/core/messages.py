@@ -143,6 +143,15 @@ class Close:
     session: str
 
 
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """The session will not ask for the answers to these requests any more: what they were given is for others."""
+
+    uid: str
+    session: str
+    requests: tuple[int, ...]
+
+
 # --- events the coordinator makes itself; they never travel
 
 
@@ -288,14 +297,14 @@ class SuggestRequest:
         return {self.spec.search_space.key(params) for params in configs}
 
 
-Event = Create | Ask | Query | Start | Report | OutOfMemory | Finalize | Release | Close
+Event = Create | Ask | Query | Start | Report | OutOfMemory | Finalize | Release | Close | Withdraw
 Internal = Tick | Suggested | SuggestFailed | Lost
 Answer = Created | Sample | Nothing | Refusal
 
 # Position in this table is the tag on the wire: append only.
 _TYPES: tuple[type, ...] = (
     Create, Ask, Query, Start, Report, OutOfMemory, Finalize, Release, Close,
-    Verdict, Created, Sample, Nothing, Refusal,
+    Verdict, Created, Sample, Nothing, Refusal, Withdraw,
 )  # fmt: skip
 _TAGS = {cls: tag for tag, cls in enumerate(_TYPES)}
 _FIELDS = {cls: tuple(field.name for field in dataclasses.fields(cls)) for cls in _TYPES}

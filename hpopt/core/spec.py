@@ -113,6 +113,9 @@ class StudySpec:
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(StudySpec))
 
+LONGEST_SHOWN = 50
+"""So many characters of a value are shown: the answer has room for every argument that may not differ."""
+
 _CHANGEABLE = frozenset(
     {
         "num_trials", "num_workers", "kappa", "kappa_decay", "kappa_decay_delay", "acquisition", "expected_time_ratio",
@@ -148,9 +151,15 @@ def resumed(stored: StudySpec, asked: StudySpec) -> StudySpec:
 
 def _problem(stored: StudySpec, name: str, value: Any) -> str:
     if name != "search_space":
-        return f"{name} was {getattr(stored, name)!r} and is now {value!r}"
+        return f"{name} was {_short(getattr(stored, name))} and is now {_short(value)}"
     names = [key for key in {**stored.search_space, **value} if stored.search_space.get(key) != value.get(key)]
-    return f"search_space differs in {', '.join(map(repr, names))}"
+    return f"search_space differs in {_short(names)[1:-1]}"
+
+
+def _short(value: Any) -> str:
+    """How the value looks, its middle left out if it is long."""
+    text = repr(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN // 2]}...{text[-LONGEST_SHOWN // 2 :]}"
 
 
 def _resolved(value: int | None, name: str) -> int:

@@ -38,11 +38,12 @@ from hpopt.core.messages import (
     SuggestFailed,
     SuggestRequest,
     Tick,
+    Withdraw,
 )
 from hpopt.core.schedule import Schedule
 from hpopt.core.spec import DEFAULT_KAPPA, StudySpec, inherited, resumed
 from hpopt.core.trial import Trial, TrialState
-from hpopt.core.trials import Trials
+from hpopt.core.trials import NOBODY, Trials
 
 REMEMBERED = 16
 """So many uids of replaced incarnations, and of creates that joined this one, are still recognised."""
@@ -100,7 +101,7 @@ class Study:
             return [], set()
         pending = self.trials.pending_trials()
         lives = [(t.id, t.attempt, t.life) for t in pending if t.state is TrialState.RUNNING]
-        return lives, {t.session for t in pending} | {session for session, _ in self.desk.requests}
+        return lives, ({t.session for t in pending} | {session for session, _ in self.desk.requests}) - {NOBODY}
 
     def to_wire(self) -> dict[str, Any]:
         """The study's own state as plain values; its trials are stored one by one."""
@@ -124,6 +125,7 @@ class Study:
         self.past, self.joined, self.notices = list(wire["past"]), list(wire["joined"]), tuple(wire["notices"])
         self.schedule = Schedule.from_wire(wire.get("schedule"))
         self.attempts.paused, self.attempts.failures = wire["paused"], wire["failures"]
+        self.attempts.room_since = None
         self.attempts.resizing.bound = BatchSizeBound(*wire["bound"])
         for session, n, mode in wire["requests"]:
             self.desk.requests[session, n] = Ask(uid, session, n, mode)
@@ -252,9 +254,18 @@ class Study:
         return sample(ask.n, trial)
 
     def _close(self, event: Close, turn: Turn) -> None:
-        self.desk.closed.add(event.session)
-        if self.desk.withdraw():
+        if self.desk.close(event.session):
             turn.add(StudyChanged())
+
+    def _withdraw(self, event: Withdraw, turn: Turn) -> None:
+        for n in event.requests:
+            if self.desk.requests.pop((event.session, n), None) is not None:
+                turn.add(StudyChanged())
+            trial = self.trials.handed(event.session, n)
+            if trial is not None and trial.state is TrialState.ISSUED:
+                self.trials.unbind(trial)
+                turn.add(TrialChanged(trial))
+                turn.note("trial given back", trial, "nobody came for it")
 
     # --- trainers
 
@@ -268,15 +279,14 @@ class Study:
         self.desk.gone = event.gone
         if self.desk.withdraw():
             turn.add(StudyChanged())
-        for trial in self.trials.pending_trials():
-            self.attempts.tick(trial, event.silent, turn)
+        self.attempts.pass_time(event.silent, self.desk.absent, turn)
 
     def _lost(self, event: Lost, turn: Turn) -> None:
         trial = self.trials.get(event.trial)
         if trial is None or trial.state is not TrialState.RUNNING:
             return
         if (trial.attempt, trial.life) == (event.attempt, event.life):
-            self.attempts.lost(trial, turn, orphaned=trial.session in self.desk.gone | self.desk.closed)
+            self.attempts.lost(trial, turn, orphaned=trial.session in self.desk.absent)
 
     def _suggested(self, event: Suggested, _turn: Turn) -> None:
         self.desk.prepare(event)
@@ -289,12 +299,15 @@ class Study:
         for key, ask in list(self.desk.requests.items()):
             if ask.mode != "end":
                 del self.desk.requests[key]
-                turn.add(Replied(ask.session, Refusal(ask.n, "stuck", f"no suggestion could be made: {event.reason}")))
+                turn.add(
+                    Replied(ask.session, Refusal(ask.n, "stuck", f"no suggestion could be made: {event.reason[:1000]}"))
+                )
                 turn.add(StudyChanged())
 
     _HANDLERS: ClassVar[dict[type, Callable[[Any, Any, Turn], None]]] = {
         Ask: _ask,
         Close: _close,
+        Withdraw: _withdraw,
         Start: lambda self, event, turn: self.attempts.start(event, turn),
         Report: lambda self, event, turn: self.attempts.report(event, turn),
         OutOfMemory: _out_of_memory,

@@ -3,7 +3,7 @@
 import heapq
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from hpopt.core.curve import Point
@@ -12,6 +12,9 @@ from hpopt.core.trial import ENDED, PENDING, REISSUABLE, Trial, TrialState
 
 OBSERVED = 500
 """So many ended trials a sampler is told of, when most are stopped early and a model could not use them all."""
+
+NOBODY = ""
+"""The session of a trial that was handed out to one that never came for it."""
 
 _NEAR = 64
 Marks = tuple[tuple[int, float], ...]
@@ -27,7 +30,7 @@ class Trials:
         self._reissuable: list[int] = []  # a heap; an id may be stale, its state tells
         self.pending: set[int] = set()
         self._open: set[int] = set()
-        self._issued: set[int] = set()  # handed out and not begun: few, however many are pending
+        self._issued: dict[str, set[int]] = {}  # handed out and not begun, by session: few, however many are pending
         self._ended: list[int] = []  # rising, as are the observations beside them
         self._observations: list[Observation] = []
         self._by_steps: dict[int, list[int]] = {}  # the ended trials with a score, by their steps; rising
@@ -70,9 +73,12 @@ class Trials:
 
     def bind(self, trial: Trial, session: str, request: int) -> None:
         """The trial is now the answer to this request of this session."""
-        self._handed.pop((trial.session, trial.request), None)
-        trial.session, trial.request = session, request
+        self._rebind(trial, session, request)
         self._handed[session, request] = trial.id
+
+    def unbind(self, trial: Trial) -> None:
+        """Nobody has the trial any more: whoever asks next gets it, as it is."""
+        self._rebind(trial, NOBODY, 0)
 
     def handed(self, session: str, request: int) -> Trial | None:
         """The trial that answered this request, if it was answered with one."""
@@ -88,13 +94,18 @@ class Trials:
             heapq.heappop(self._reissuable)
         return None
 
-    def orphan(self, gone: Iterable[str], asking: str) -> Trial | None:
-        """A trial that was handed to a session which is gone, and never started; None without one."""
-        sessions = frozenset(gone) - {asking}
-        if not sessions:
+    @property
+    def under_way(self) -> bool:
+        """Whether some trial is being trained, or somebody has it who may yet do so."""
+        return len(self.pending) > len(self._issued.get(NOBODY, ()))
+
+    def orphan(self, absent: Iterable[str], asking: str) -> Trial | None:
+        """The first trial that nobody has, or a session which is not there, and that never started; None without."""
+        if not self._issued:
             return None
-        issued = (self._trials[i] for i in sorted(self._issued))
-        return next((t for t in issued if t.session in sessions), None)
+        left = (self._issued.get(session, ()) for session in (NOBODY, *absent) if session != asking)
+        first = min(chain.from_iterable(left), default=None)
+        return None if first is None else self._trials[first]
 
     def pending_trials(self) -> list[Trial]:
         """Every trial that occupies a worker, by id."""
@@ -128,10 +139,7 @@ class Trials:
         return tuple(self._trials[i].params for i in sorted(self._open))
 
     def _index(self, trial: Trial) -> None:
-        if trial.state is TrialState.ISSUED:
-            self._issued.add(trial.id)
-        else:
-            self._issued.discard(trial.id)
+        self._note_issued(trial)
         if trial.state in ENDED:
             self._open.discard(trial.id)
             place = _insert(self._ended, trial.id)
@@ -146,6 +154,24 @@ class Trials:
             self.pending.add(trial.id)
         else:
             heapq.heappush(self._reissuable, trial.id)
+
+    def _rebind(self, trial: Trial, session: str, request: int) -> None:
+        self._handed.pop((trial.session, trial.request), None)
+        self._forget_issued(trial)
+        trial.session, trial.request = session, request
+        self._note_issued(trial)
+
+    def _note_issued(self, trial: Trial) -> None:
+        if trial.state is TrialState.ISSUED:
+            self._issued.setdefault(trial.session, set()).add(trial.id)
+        else:
+            self._forget_issued(trial)
+
+    def _forget_issued(self, trial: Trial) -> None:
+        ids = self._issued.get(trial.session, set())
+        ids.discard(trial.id)
+        if not ids:
+            self._issued.pop(trial.session, None)
 
 
 def _place(ids: list[int], trial_id: int) -> int:
