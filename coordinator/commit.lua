@@ -28,7 +28,16 @@ local function newest(key, maximum, name, bytes, ttl)
   end
 end
 
-local at = 4
+-- Answers are trimmed as they are added: those of this commit have not been read yet.
+local answers, at = {}, 4
+while at <= #ARGV do
+  if ARGV[at] == 'R' then
+    answers[ARGV[at + 1]] = (answers[ARGV[at + 1]] or 0) + 1
+  end
+  at = at + (ARGV[at] == 'A' and 3 or 4)
+end
+
+at = 4
 while at <= #ARGV do
   local operation, key, first, second = ARGV[at], KEYS[tonumber(ARGV[at + 1])], ARGV[at + 2], ARGV[at + 3]
   if operation == 'H' then
@@ -38,7 +47,7 @@ while at <= #ARGV do
   elseif operation == 'V' then
     newest(key, 1, 'v', first, second)
   elseif operation == 'R' then
-    newest(key, 64, 'r', first, second)
+    newest(key, math.max(64, answers[ARGV[at + 1]]), 'r', first, second)
   elseif operation == 'D' then
     redis.call('XADD', key, 'MAXLEN', 1000, '*', 'reason', first, 'head', second)
   end

@@ -66,7 +66,8 @@ def snapshot(study: Study) -> Any:
     means = {step: sorted(means) for step, means in getattr(scheduler, "by_step", {}).items() if means}
     rungs = getattr(scheduler, "rungs", None), getattr(scheduler, "progress", None)
     indexes = sorted(trials.pending), trials.ended, trials._handed, list(study.desk.requests.items())
-    return study.uid, unpacked(study.to_wire()), records, indexes, curves, means, rungs
+    stands_for = study.attempts.resizing._keys() if study.spec.batch_size_name else ()
+    return study.uid, unpacked(study.to_wire()), records, indexes, sorted(map(repr, stands_for)), curves, means, rungs
 
 
 def unpacked(wire: Any) -> Any:

@@ -11,7 +11,7 @@ from coordinator.keeper import FencedError, Keeper
 from coordinator.store import Store, StudyLink, WrongTypeError
 from coordinator.timing import Timing
 from hpopt.core.curve import Point, unpack
-from hpopt.core.effects import PointAdded, TrialChanged, VerdictGiven
+from hpopt.core.effects import PointAdded, Replied, TrialChanged, VerdictGiven
 from hpopt.core.messages import Nothing, Verdict, decode
 from hpopt.core.trial import Trial
 from tests.commits import KEYS, UID, VERDICT, WRITTEN, acquire, by, commit, everything, full_batch
@@ -55,6 +55,20 @@ def test_a_later_commit_adds(server: Server) -> None:
     verdicts: Any = server.redis.xrange(KEYS.verdicts(UID, 3))
     assert [decode(fields[b"v"]) for _, fields in verdicts] == [newer]
     assert server.redis.ttl(KEYS.verdicts(UID, 4)) == -1
+
+
+def test_all_answers_of_a_commit_are_there_to_be_read(server: Server) -> None:
+    """A session in which many threads wait gets many at once; of those before, which were read, some go."""
+    acquire(server, "me")
+    for seq, count in ((1, 200), (2, 3)):
+        batch = Batch(KEYS, UID)
+        batch.add([Replied("session", Nothing(n, done=True)) for n in range(count)])
+        batch.add([Replied("other", Nothing(7, done=True))])
+        assert commit(server, "me", seq, batch) == "OK"
+        replies: Any = server.redis.xrange(KEYS.replies("session"))
+        numbers = [decode(fields[b"r"]).n for _, fields in replies]
+        assert numbers[-count:] == list(range(count))
+        assert len(numbers) == max(64, count)
 
 
 @pytest.mark.parametrize(("owner", "seq"), [("other", 1), ("me", 0), ("me", 2)])

@@ -403,6 +403,61 @@ def test_suggestions_on_their_way_are_dropped_too() -> None:
                             bound=sim.study.attempts.resizing.bound, left_behind=({"bs": 64, "act": "a"},))  # fmt: skip
 
 
+def test_none_of_the_users_configurations_is_passed_over() -> None:
+    """Where one cannot come as it is, it comes with a smaller batch, and before the next."""
+    own = [{"lr": lr, "bs": bs} for lr, bs in ((0.1, 64), (0.2, 64), (0.3, 8), (0.4, 8))]
+    sim = Simulation(sampler=suggest, prompt=False)
+    sim.create(search_space=SIZES, batch_size_name="bs", default_hyper_parameters=tuple(own), num_init_trials=4)
+    sim.suggest()
+    first = sim.sample()
+    sim.out_of_memory(first)
+    sim.ask("A")  # these two come before the sampler has answered
+    sim.ask("B")
+    sim.suggest()
+    for session in "CD":
+        sim.ask(session)
+    assert configs(sim.study.trials) == [(0.1, 32), (0.2, 32), (0.3, 8), (0.4, 8)]
+
+
+# --- what is given twice, because there is nothing else
+
+
+def test_a_configuration_that_a_trial_had_is_not_suggested_for_ever() -> None:
+    """The sampler hears of it, also where the space has no end: else a study would wait for what nobody gives it."""
+    own = [{"lr": lr, "bs": bs} for lr, bs in ((0.1, 64), (0.2, 64), (0.3, 8), (0.4, 8), (0.1, 32))]
+    sim = Simulation(sampler=suggest)
+    sim.create(search_space=SIZES, batch_size_name="bs", default_hyper_parameters=tuple(own), num_trials=5,
+               num_workers=2, num_init_trials=1, max_iterations=1)  # fmt: skip
+    to, other = sim.sample("A"), sim.sample("B")
+    for _ in range(2):  # 64 and 32 are too large for the first
+        sim.out_of_memory(to)
+        to = sim.sample("A")
+    sim.complete(other)  # 64 fits after all, for others
+    sim.complete(to)
+    for _ in range(3):
+        sim.complete(sim.sample("A"))
+    assert sim.ask("A") == Nothing(6, done=True)
+
+
+@pytest.mark.parametrize("crash", [False, True])
+def test_a_continuum_of_batches_none_of_which_fits(crash: bool) -> None:
+    """When the smallest of them is all that is left, it is tried for every trial, and the study ends."""
+    sim = Simulation(sampler=suggest)
+    space = Space({"bs": SearchSpace("uniform", [8, 64]), "act": SearchSpace("choice", ["a", "b"])})
+    own = ({"bs": 8.0, "act": "a"}, {"bs": 30.0, "act": "b"})
+    sim.create(search_space=space, batch_size_name="bs", default_hyper_parameters=own, num_trials=6, num_workers=2,
+               num_init_trials=3)  # fmt: skip
+    for _ in range(40):
+        if not isinstance(answer := sim.ask(), Sample):
+            break
+        sim.start(answer, f"{answer.trial}.{answer.attempt}")
+        sim.out_of_memory(answer)
+        if crash:
+            sim.crash()
+    assert isinstance(answer, Nothing)
+    assert [trial.state for trial in sim.study.trials] == [S.FAILED] * 6
+
+
 # --- a space that has an end
 
 

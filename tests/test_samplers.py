@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from hpopt.core.messages import Observation, SuggestRequest
@@ -21,7 +22,7 @@ from hpopt.samplers.axis import places
 from hpopt.samplers.base import suggest
 from hpopt.samplers.bayes import acquisition_for
 from hpopt.samplers.encoding import Encoding
-from hpopt.samplers.posterior import FitError
+from hpopt.samplers.posterior import FitError, Posterior
 from hpopt.samplers.sobol import design
 from tests import strategies
 
@@ -171,6 +172,26 @@ def test_pending_trials_spread_the_next_ones() -> None:
     gaps = np.linalg.norm(points[:, None] - points, axis=2)[np.triu_indices(8, 1)]
     assert gaps.min() > 0.002
     assert gaps.max() > 0.1
+
+
+@pytest.mark.parametrize("early_stop", [None, "median_stop"])
+def test_ten_thousand_pending_trials(early_stop: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The posterior takes in the latest few hundred of them: its cost grows with the cube of their number."""
+    space = Space({name: SearchSpace("uniform", [0, 1]) for name in "ab"})
+    spec = spec_of(space, early_stop=early_stop)
+    observations = observe(spec, 8, lambda params: params["a"])
+    pending = tuple(space.from_unit(u.tolist()) for u in np.random.default_rng(1).random((10_000, 2)))
+    sizes: list[int] = []
+    condition = Posterior.condition
+
+    def counted(self: Posterior, X: NDArray[np.float64]) -> Posterior:
+        sizes.append(len(self.points) + len(X))
+        return condition(self, X)
+
+    monkeypatch.setattr(Posterior, "condition", counted)
+    suggestions = suggest(SuggestRequest(spec, 8 + len(pending), 2, observations, pending))
+    assert len(keys(space, [*suggestions, *pending])) == 2 + len(pending)
+    assert 100 < max(sizes) < 400
 
 
 @pytest.mark.parametrize("search_alg", ["bayes_opt", "asha"])

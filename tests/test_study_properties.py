@@ -73,6 +73,7 @@ class StudyMachine(RuleBasedStateMachine):
         self.sim = Simulation(prompt=False, takeover_after=20.0)
         self.samples: list[tuple[str, Sample]] = []
         self.holders: dict[tuple[str, int, int], tuple[str, int, Sample]] = {}
+        self.withdrawn: set[tuple[str, str, int]] = set()
         self.asked: list[Ask] = []
         self.gone: set[str] = set()
         self.closed: set[str] = set()
@@ -120,7 +121,8 @@ class StudyMachine(RuleBasedStateMachine):
         key = (self.sim.study.uid, sample.trial, sample.attempt)
         before = self.holders.setdefault(key, (session, sample.n, sample))
         if before[:2] != (session, sample.n):
-            assert before[0] in self.gone | self.closed, "handed to a second operator while the first was there"
+            given_up = (self.sim.study.uid, *before[:2]) in self.withdrawn
+            assert given_up or before[0] in self.gone | self.closed, "handed to a second one while the first was there"
             assert (before[2].params, before[2].bracket) == (sample.params, sample.bracket)
             self.holders[key] = (session, sample.n, sample)
         if (key[0], sample) not in self.samples:
@@ -251,6 +253,7 @@ class StudyMachine(RuleBasedStateMachine):
         """Nobody is going to come for the answer to one of the operator's requests."""
         requests = (number % (self.sim.requests.get(session, 0) + 1),)
         event = Withdraw(self.sim.study.uid, session, requests)
+        self.withdrawn.add((event.uid, session, *requests))
         self.watch(event, self.sim.send(event))
 
     @rule()

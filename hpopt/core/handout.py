@@ -1,7 +1,7 @@
 """Who gets which trial: the open requests of all operators, and the suggestions prepared for them."""
 
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any
 
 from hpopt.core.batch_size import BatchSizeBound
@@ -38,6 +38,8 @@ class HandOut:
     basis: int = 0
     exhausted_at: tuple[int, BatchSizeBound] | None = None
     """The sampler had no more than what is ready when so many trials had ended and this was the bound."""
+    refused_at: tuple[int, int, BatchSizeBound] | None = None
+    """How many trials there were, and had ended, and the bound, when suggestions were impossible as they came."""
     failures: int = 0
     """How often in a row the sampler has failed."""
 
@@ -139,15 +141,33 @@ class HandOut:
         """Replace the suggestions by newer ones, but for those that have become impossible in the meantime."""
         key = self.spec.search_space.key
         taken = {key(trial.params) for trial in self.trials.since(suggested.ordinal)}
-        self.ready = [each for each in suggested.params if key(each) not in taken]
+        suggestions = [each for each in suggested.params if key(each) not in taken]
+        self.ready = suggestions
         self.prune()
+        if len(self.ready) < len(suggestions):
+            self._refused(suggestions)
         self.basis = suggested.basis
         self.exhausted_at = (suggested.basis, self.resizing.bound) if suggested.last else None
         self.failures = 0
 
     def prune(self) -> None:
-        """Drop what was suggested and has become impossible: another trial stands for it, or its batch is too large."""
-        self.ready = [each for each in self.ready if self.resizing.offers(each)]
+        """Drop what was suggested and has become impossible: another trial stands for it, or its batch is too large.
+
+        And all behind it as long as the user's configurations come: each of those is suggested for one place only.
+        """
+        in_place = len(self.trials) < len(self.spec.default_hyper_parameters)
+        self.ready = list((takewhile if in_place else filter)(self.resizing.offers, self.ready))
+
+    def _refused(self, suggestions: list[dict[str, Any]]) -> None:
+        """Some of them are impossible. If some were before, in the same state, the sampler knows and has no others.
+
+        A continuum may have room for a few small batches only; what has been tried of it is then given twice, for a
+        study may not wait for ever.
+        """
+        state = (len(self.trials), self.trials.ended, self.resizing.bound)
+        if state == self.refused_at and self.spec.search_space.size is None:
+            self.ready = [each for each in suggestions if self.resizing.allows(each)]
+        self.refused_at = state
 
     def write_off(self, now: float) -> list[Trial]:
         """Once all that fits was tried, what does not fit are the trials that are left; they are nobody's to train."""

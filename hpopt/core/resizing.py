@@ -63,7 +63,8 @@ class Resizing:
         name = str(self._name)
         trial.too_large = (*trial.too_large, trial.params[name])
         trial.params = {**trial.params, name: size}
-        self._keys().add(self._space.key(trial.params))
+        if self._can_meet(trial):
+            self._keys().add(self._space.key(trial.params))
         self._shrunk.add(trial.id)
 
     def fit(self, trial: Trial) -> bool:
@@ -71,7 +72,7 @@ class Resizing:
 
         One that no smaller size is left for keeps its own, and has this attempt to show that it fits.
         """
-        if not self.has_size(trial) or trial.seen_step or self._allows(trial.params):
+        if not self.has_size(trial) or trial.seen_step or self.allows(trial.params):
             return False
         size = self.next_size(trial)
         if size is not None:
@@ -96,14 +97,18 @@ class Resizing:
         """Whether a new trial may be what was suggested: its size is allowed, and no trial stands for it by now."""
         if self.bound.fails is None and not self._shrunk:
             return True
-        return self._allows(params) and self._space.key(params) not in self._keys()
+        return self.allows(params) and self._space.key(params) not in self._keys()
+
+    def allows(self, params: dict[str, Any]) -> bool:
+        """Whether its size is."""
+        name = self._name
+        return name is None or self.bound.allows(self._space[name], params[name])
 
     def left_behind(self) -> tuple[dict[str, Any], ...]:
-        """The configurations that trials had before they got a smaller size; of a finite space, as only that ends."""
-        if self._space.size is None:
-            return ()
+        """The configurations that trials had before they got a smaller size, as far as they could be met again."""
         shrunk = (self._trials.get(trial_id) for trial_id in sorted(self._shrunk))
-        return tuple({**t.params, str(self._name): size} for t in shrunk if t is not None for size in t.too_large)
+        met = (trial for trial in shrunk if trial is not None and self._can_meet(trial))
+        return tuple({**t.params, str(self._name): size} for t in met for size in t.too_large)
 
     def unclaimed(self) -> Iterator[dict[str, Any]]:
         """The configurations of a finite space that no trial has; when all else is tried, they are too large."""
@@ -117,15 +122,15 @@ class Resizing:
             self.bound = lesson(before, trial.params[self._name])
         return self.bound != before
 
-    def _allows(self, params: dict[str, Any]) -> bool:
-        name = self._name
-        return name is None or self.bound.allows(self._space[name], params[name])
-
     def _key(self, params: dict[str, Any], size: Any) -> Hashable:
         return self._space.key({**params, str(self._name): size})
 
+    def _can_meet(self, trial: Trial) -> bool:
+        """Whether what it stands for may be suggested again. In a continuum only what the user gave is."""
+        return self._space.size is not None or trial.id < self._given
+
     def _keys(self) -> set[Hashable]:
-        """The configurations that trials stand for. In a continuum only those that the user gave can meet again."""
+        """The configurations that trials stand for, as far as they could be met again."""
         end = len(self._trials) if self._space.size is not None else min(len(self._trials), self._given)
         if self._indexed < end:
             for trial in islice(self._trials.since(self._indexed), end - self._indexed):

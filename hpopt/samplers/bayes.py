@@ -24,8 +24,9 @@ from hpopt.samplers.transform import half_rank, is_constant, symlog
 Array = NDArray[np.float64]
 Config = dict[str, Any]
 
-PENDING = 128
-"""Of more trials under way the latest count as pending; those before them have come to where trials are compared."""
+PENDING = {FullLength: 128, Encoding: LIMIT}
+"""Of more trials under way the latest count as pending: each of them adds a row to the posterior. Where trials have
+different lengths, those before them have come to where they are compared."""
 POLISHED = 4
 """The first suggestions of a request are improved from the best of the pool, which takes longer than to screen it."""
 DOUBT = 0.1
@@ -119,8 +120,7 @@ class _Search:
         rng: np.random.Generator,
     ) -> None:
         rows, units = training
-        latest = request.pending[-PENDING:] if isinstance(encoding, FullLength) else request.pending
-        pending = encoding.units(latest)
+        pending = encoding.units(request.pending[-PENDING[type(encoding)] :])
         self._encoding, self._space = encoding, request.spec.search_space
         self._picked = 0
         self._posterior = fit(rows, encoding.groups)
