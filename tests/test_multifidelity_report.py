@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from benchmarks.multifidelity import report
+from benchmarks.multifidelity import confirm, report
 from benchmarks.multifidelity import run as runner
 from benchmarks.multifidelity.fleet import Timing
 from benchmarks.multifidelity.peers.registry import version
@@ -18,6 +18,7 @@ from benchmarks.multifidelity.references import STORED
 from benchmarks.multifidelity.report import Results, Steps, catch_up, efforts, leads, savings, speeds
 from benchmarks.multifidelity.results import Key, done
 from benchmarks.multifidelity.run import Settings
+from benchmarks.multifidelity.simulate import simulate
 from benchmarks.search import report as search_report
 from benchmarks.search.references import references
 from benchmarks.search.report import ranks, ratios, regrets
@@ -198,3 +199,31 @@ class TestRun:
         with pytest.raises(SystemExit):
             report.main()
         assert "--horizon=10,2,1: give one, or as many as --workers=1,64 has" in capsys.readouterr().err
+
+
+class TestConfirm:
+    def test_runs_that_come_out_the_same_are_kept(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """After a change of the code that changes no decision; another result leaves all of its kind as they are."""
+        peer, this = "hpopt-asha-random", version("hpopt-asha-random")
+        runs = [simulate(peer, "crossing-1", seed=seed, workers=2, horizon=1.0) for seed in range(2)]
+        alone = simulate(peer, "crossing-1", seed=0, workers=1, horizon=1.0)
+        alone["incumbents"][0][0] += 0.1  # it was another one then
+        write(tmp_path, [each | {"version": "old"} for each in (*runs, alone)])
+        monkeypatch.setattr(sys, "argv", ["confirm", f"--peers={peer}", f"--results={tmp_path}", "--horizon=0.5"])
+        with pytest.raises(SystemExit):
+            confirm.main()
+        said = capsys.readouterr().out
+        assert f"{peer}, 2 workers, old: of 2 runs made again, the same" in said
+        assert f"{peer}, 1 workers, old: of 1 runs made again, differ: crossing-1 seed 0" in said
+        assert "2 runs are of this version now" in said
+        stored = [json.loads(line) for line in (tmp_path / f"{peer}.jsonl").read_text().splitlines()]
+        assert [each["version"] for each in stored] == [this, this, "old"]
+        assert stored[:2] == runs
+
+    def test_some_of_many(self) -> None:
+        """From all tasks and seeds, not the first ones."""
+        keys: dict[Key, dict[str, Any]] = {Key("a", f"t{i}", 0, 8): {} for i in range(9)}
+        assert [key.task for key in confirm.some(keys, 3)] == ["t0", "t3", "t6"]
+        assert len(confirm.some(keys, 20)) == 9
