@@ -167,6 +167,7 @@ def create(  # noqa: PLR0917 - the reference gives these arguments an order
     )  # fmt: skip
     folder = _folder(save_path)
     keys = StudyKeys(_namespace(namespace), study if study is not None else _study_name(folder, url))
+    folder = folder.absolute()  # the results go there wherever this process goes
     event = Create(secrets.token_hex(8), session, spec, resume, overwrite, private=url is None)
     _check_size(event)
     folder.mkdir(parents=True, exist_ok=True)
@@ -250,7 +251,7 @@ def _server_url(url: str | None) -> str | None:
 def _folder(save_path: Any) -> Path:
     if not isinstance(save_path, str | os.PathLike):
         raise TypeError(f"save_path={save_path!r}: pass the path of a folder, as a str or a Path")
-    folder = Path(save_path).absolute()  # the results go there wherever this process goes
+    folder = Path(save_path)
     if not os.fspath(save_path) or (folder.exists() and not folder.is_dir()):
         raise ValueError(f"save_path={str(save_path)!r} is no folder: pass the path of one, which may be new")
     return folder
@@ -266,9 +267,9 @@ def _study_name(folder: Path, url: str | None) -> str:
     In a folder of its own it is made of the characters that a name may have; where others have theirs, two folders
     must not become one study.
     """
-    name = Path(os.path.normpath(folder)).name
+    name = Path(os.path.normpath(folder.absolute())).name
     usable = re.sub(r"[^A-Za-z0-9_.-]", "-", name)[:64] or "hpo"
-    if url is not None and folder == Path("hpo").absolute():
+    if url is not None and folder == Path("hpo"):
         raise ValueError("save_path='hpo' names no study on a shared server: pass study= (or a save_path of your own)")
     if url is not None and name != usable:
         raise ValueError(

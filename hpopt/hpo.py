@@ -155,13 +155,15 @@ class HpOpt:
         that was killed before it could launch it. With `started`, only those whose trainer has (True) or has not
         (False) made contact.
         """
-        return [
-            self._config(handout.sample(trial.request, trial))
+        found = [
+            trial
             for trial in self._trials()
             if trial.state in PENDING
             and started in {None, trial.state is TrialState.RUNNING}
             and self._session.same_operator(trial.session)
         ]
+        self._session.see(trial.request for trial in found if trial.session == self.session)
+        return [self._config(handout.sample(trial.request, trial)) for trial in found]
 
     def _config(self, sample: Sample) -> dict[str, Any]:
         keys = self._keys

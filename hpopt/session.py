@@ -1,12 +1,11 @@
 """An operator's session on the wire: its heartbeat, and its numbered requests with their answers."""
 
 import contextlib
-import itertools
 import logging
 import re
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from hpopt.client import FAILED, Inquiry
@@ -49,7 +48,10 @@ class Session:
         self._lock = threading.RLock()
         self._asked = 0
         self._unanswered: dict[str, list[int]] = {"next": [], "now": [], "end": []}
+        self._withdrawn: list[int] = []
+        self._seen: set[int] = set()
         self._timer: threading.Timer | None = None
+        self._closed = False
         self._last: bytes | str = "0"
         self._thread = threading.local()
         server.heart.add(keys.session(name))
@@ -62,6 +64,7 @@ class Session:
     def close(self) -> None:
         """Withdraw open requests; no more heartbeat."""
         with self._lock:
+            self._closed = True
             if self._timer is not None:
                 self._timer.cancel()
         self._server.heart.remove(self._keys.session(self.name))
@@ -103,24 +106,41 @@ class Session:
         """The answers to these requests were lost: the next requests of this kind are to have them."""
         with self._lock:
             self._unanswered[mode][:0] = numbers
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = threading.Timer(WITHDRAW_AFTER, self.withdraw)
-            self._timer.daemon = True
-            self._timer.start()
+        self._withdraw_later()
 
     def withdraw(self) -> None:
-        """Tell the coordinator that nobody waits for what was given up; if it cannot be told, all stays as it is."""
+        """Tell the coordinator that nobody comes for what was given up; again later, if it cannot be told now."""
         with self._lock:
-            given_up = {mode: list(numbers) for mode, numbers in self._unanswered.items() if mode != "end" and numbers}
-            numbers = sorted(itertools.chain.from_iterable(given_up.values()))
-            if not numbers:
-                return
-            event = encode(Withdraw(self.uid, self.name, tuple(numbers)))
-            with contextlib.suppress(*FAILED):  # the end of its heartbeat will say the same
+            for mode in ("next", "now"):
+                self._withdrawn += self._unanswered[mode]
+                self._unanswered[mode].clear()
+            numbers = frozenset(self._withdrawn)
+            kept = numbers if "." in self.name else numbers & self._seen
+        parts = ((numbers - kept, False), (kept, True))
+        events = [encode(Withdraw(self.uid, self.name, tuple(sorted(some)), keep)) for some, keep in parts if some]
+        try:
+            for event in events:
                 self._server.client.get("XADD", self._keys.inbox, "NOMKSTREAM", "*", "e", event)
-                for mode in given_up:
-                    self._unanswered[mode].clear()
+        except FAILED as error:
+            log.debug("hpopt: requests not withdrawn: %s", error)
+            self._withdraw_later()
+        else:
+            with self._lock:
+                self._withdrawn = [n for n in self._withdrawn if n not in numbers]
+
+    def see(self, numbers: Iterable[int]) -> None:
+        """The operator has seen the answers to these requests elsewhere: it may launch them, so they stay its own."""
+        with self._lock:
+            self._seen.update(numbers)
+
+    def _withdraw_later(self) -> None:
+        with self._lock:
+            if self._timer is not None:
+                self._timer.cancel()
+            if not self._closed:
+                self._timer = threading.Timer(WITHDRAW_AFTER, self.withdraw)
+                self._timer.daemon = True
+                self._timer.start()
 
     def _answer(self, ask: Ask, timeout: float | None, *, again: bool) -> Sample | Nothing | Refusal:
         patience = Patience(timeout, deadline(), DEADLINE, self._say_why)

@@ -185,9 +185,9 @@ class Simulation:
         answers: list[Answer] = [decode(each) for each in self.committed.replies.get(session, [])]
         return next((a for a in reversed(answers) if n == (-1 if isinstance(a, Created) else a.n)), None)
 
-    def withdraw(self, *requests: int, session: str = "op") -> None:
+    def withdraw(self, *requests: int, session: str = "op", keep: bool = False) -> None:
         """Nobody is going to come for the answers to these requests."""
-        self.send(Withdraw(self.study.uid, session, requests))
+        self.send(Withdraw(self.study.uid, session, requests, keep))
 
     def close(self, session: str = "op") -> None:
         """The session ends."""

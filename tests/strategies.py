@@ -167,7 +167,7 @@ messages = st.one_of(
     st.builds(Finalize, *attempts, st.booleans()),
     st.builds(Release, *attempts),
     st.builds(Close, wire_names, wire_names),
-    st.builds(Withdraw, wire_names, wire_names, st.lists(wire_ints, max_size=3).map(tuple)),
+    st.builds(Withdraw, wire_names, wire_names, st.lists(wire_ints, max_size=3).map(tuple), st.booleans()),
     st.builds(
         Verdict, wire_ints, wire_names | st.just(""), wire_ints, wire_ints, st.none() | wire_ints, texts,
         st.lists(wire_names, max_size=3).map(tuple),

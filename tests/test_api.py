@@ -237,6 +237,7 @@ def test_a_shared_study_needs_a_name(create: Create, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match="save_path='hpo' names no study on a shared server: pass study="):
         create(study=None, save_path="hpo")
+    assert create(study=None, save_path=tmp_path / "hpo").study == "hpo"
     for path in ("runs/my study (2)", "runs/" + "x" * 65, "/"):
         with pytest.raises(
             ValueError, match=r"names no study on a shared server, where .* is no name: pass study= with"

@@ -130,6 +130,26 @@ def test_a_trial_that_nobody_came_for_is_not_waited_for() -> None:
     assert sim.study.watched() == ([], set())
 
 
+def test_an_operator_with_a_name_keeps_what_it_was_given() -> None:
+    """It looks for that among its open samples; what it was not given yet is for others."""
+    sim = created(num_workers=1, num_init_trials=1)
+    sim.sample("A")
+    sim.ask("A")
+    sim.withdraw(0, 1, session="A", keep=True)
+    assert sim.ask("B", "now") == Nothing(0, done=False)
+    assert (sim.study.trials.since(0)[0].session, list(sim.study.desk.requests)) == ("A", [])
+
+
+def test_a_trial_that_is_another_operators_by_now_is_not_given_up() -> None:
+    """The thread that was handed it first left it behind, and it was given to somebody else, who has not begun yet."""
+    sim = created(num_workers=1, num_init_trials=1)
+    to = sim.sample("A")
+    sim.withdraw(0, session="A")
+    again = sim.sample("B")
+    assert sim.ask("A", yields=((to.trial, to.attempt, ""),)) is None
+    assert sim.report(again, 0.5) is Status.RUNNING
+
+
 def test_a_trial_that_was_started_cannot_be_given_back() -> None:
     """The answer did arrive, whatever is said of it later."""
     sim = created(num_workers=1, num_init_trials=1)

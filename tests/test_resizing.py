@@ -419,6 +419,17 @@ def test_none_of_the_users_configurations_is_passed_over() -> None:
     assert configs(sim.study.trials) == [(0.1, 32), (0.2, 32), (0.3, 8), (0.4, 8)]
 
 
+def test_the_users_own_configurations_come_with_the_smallest_batch_though_it_has_failed() -> None:
+    """There is nothing else to try them with, and they may need less memory."""
+    own = [{"lr": lr, "bs": bs} for lr, bs in ((0.1, 8), (0.2, 16), (0.3, 64))]
+    sim = Simulation(sampler=suggest)
+    sim.create(search_space=SIZES, batch_size_name="bs", default_hyper_parameters=tuple(own), num_init_trials=1)
+    sim.out_of_memory(sim.sample())
+    for _ in own[1:]:
+        sim.complete(sim.sample())
+    assert configs(sim.study.trials)[:3] == [(0.1, 8), (0.2, 8), (0.3, 8)]
+
+
 # --- what is given twice, because there is nothing else
 
 

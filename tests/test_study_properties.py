@@ -248,12 +248,13 @@ class StudyMachine(RuleBasedStateMachine):
         self.closed.add(session)
         self.tell(Close(self.sim.study.uid, session), delivery)
 
-    @rule(session=st.sampled_from(SESSIONS), number=picks)
-    def withdraw(self, session: str, number: int) -> None:
+    @rule(session=st.sampled_from(SESSIONS), number=picks, keep=st.booleans())
+    def withdraw(self, session: str, number: int, keep: bool) -> None:
         """Nobody is going to come for the answer to one of the operator's requests."""
         requests = (number % (self.sim.requests.get(session, 0) + 1),)
-        event = Withdraw(self.sim.study.uid, session, requests)
-        self.withdrawn.add((event.uid, session, *requests))
+        event = Withdraw(self.sim.study.uid, session, requests, keep)
+        if not keep:
+            self.withdrawn.add((event.uid, session, *requests))
         self.watch(event, self.sim.send(event))
 
     @rule()

@@ -60,6 +60,13 @@ class BatchSizeBound:
         yield from map(sizes.at, reversed(range(first)))
         yield from map(sizes.at, range(first, below))
 
+    def instead(self, space: SearchSpace) -> Iterator[Size]:
+        """The sizes for a configuration whose own is not allowed: smaller ones, then the smallest, though it failed."""
+        yield from self.smaller(space)
+        smallest = _smallest(space)
+        if self.fails is not None and 0 < smallest < math.inf:
+            yield smallest
+
     def within(self, space: SearchSpace) -> SearchSpace:
         """The hyper-parameter without the values that are not allowed."""
         if self.fails is None:

@@ -46,7 +46,7 @@ class HandOut:
     @property
     def absent(self) -> frozenset[str]:
         """The sessions that are not there, of those that it matters of."""
-        return self.gone.union(self.closed) if self.closed else self.gone
+        return self.gone | self.closed
 
     @property
     def done(self) -> bool:
@@ -92,7 +92,7 @@ class HandOut:
         """The trial that the request gets now, if there is one for it."""
         if ask.mode == "end":
             return None
-        trial = self.trials.orphan(self.absent, ask.session)  # its operator died before it was started
+        trial = self.trials.orphan(self._is_absent, ask.session)  # its operator died before it was started
         if trial is None and self.may_issue():
             trial = self._again(self.trials.next_reissuable()) or self._new()
         if trial is not None:
@@ -207,6 +207,9 @@ class HandOut:
     def _many(self) -> bool:
         """Trials come and go so fast that suggestions need not be made from the newest results."""
         return self.spec.search_alg == "asha" and self.spec.num_workers > 1
+
+    def _is_absent(self, session: str) -> bool:
+        return session in self.gone or session in self.closed
 
     def _waiting(self) -> int:
         return sum(ask.mode != "end" for ask in self.requests.values())

@@ -145,11 +145,15 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class Withdraw:
-    """The session will not ask for the answers to these requests any more: what they were given is for others."""
+    """The session will not ask for the answers to these requests any more: what they were given is for others.
+
+    With `keep`, only what they would be given: an operator with a name looks for the rest among its open samples.
+    """
 
     uid: str
     session: str
     requests: tuple[int, ...]
+    keep: bool = False
 
 
 # --- events the coordinator makes itself; they never travel

@@ -212,12 +212,14 @@ class Study:
             self._serve(turn)
         for left_behind in event.yields:  # of a repeated request too: its thread may have trained in between
             if key in self.desk.requests and (self.desk.full or event.mode == "end"):
-                self._yield(*left_behind, turn)
+                self._yield(*left_behind, event.session, turn)
 
-    def _yield(self, trial_id: int, attempt: int, life: str, turn: Turn) -> None:
+    def _yield(self, trial_id: int, attempt: int, life: str, session: str, turn: Turn) -> None:
         """A request would have to wait for a trial that the asking thread has left behind: end it."""
         trial = self.trials.get(trial_id)
-        if trial is not None and (trial.attempt, trial.life) == (attempt, life) and trial.id in self.trials.pending:
+        if trial is None or (trial.attempt, trial.life) != (attempt, life) or trial.id not in self.trials.pending:
+            return
+        if life or trial.session == session:  # one that was never begun may be another's by now
             self.attempts.finish(trial, "its training returned before the last iteration", turn)
             self._serve(turn)
 
@@ -262,7 +264,7 @@ class Study:
             if self.desk.requests.pop((event.session, n), None) is not None:
                 turn.add(StudyChanged())
             trial = self.trials.handed(event.session, n)
-            if trial is not None and trial.state is TrialState.ISSUED:
+            if trial is not None and trial.state is TrialState.ISSUED and not event.keep:
                 self.trials.unbind(trial)
                 turn.add(TrialChanged(trial))
                 turn.note("trial given back", trial, "nobody came for it")

@@ -99,11 +99,9 @@ class Trials:
         """Whether some trial is being trained, or somebody has it who may yet do so."""
         return len(self.pending) > len(self._issued.get(NOBODY, ()))
 
-    def orphan(self, absent: Iterable[str], asking: str) -> Trial | None:
+    def orphan(self, absent: Callable[[str], bool], asking: str) -> Trial | None:
         """The first trial that nobody has, or a session which is not there, and that never started; None without."""
-        if not self._issued:
-            return None
-        left = (self._issued.get(session, ()) for session in (NOBODY, *absent) if session != asking)
+        left = (ids for session, ids in self._issued.items() if session != asking and (not session or absent(session)))
         first = min(chain.from_iterable(left), default=None)
         return None if first is None else self._trials[first]
 

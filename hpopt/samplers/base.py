@@ -57,5 +57,5 @@ def _default(request: SuggestRequest, ordinal: int, taken: set[tuple[Hashable, .
     params = dict(spec.default_hyper_parameters[ordinal])
     tries: Iterable[dict[str, Any]] = [params]
     if name is not None and not request.bound.allows(spec.search_space[name], params[name]):
-        tries = ({**params, name: size} for size in request.bound.smaller(spec.search_space[name]))
+        tries = ({**params, name: size} for size in request.bound.instead(spec.search_space[name]))
     return next((each for each in tries if spec.search_space.key(each) not in taken), None)
