@@ -111,15 +111,30 @@ class TestReport:
         results = Results(tmp_path, ["hpopt-asha", "random"], ["crossing-1"], 8, 10.0, timing=Timing.of("fixed:0.1"))
         assert [results.stored[peer][("crossing-1", 0)]["timing"] for peer in results.peers] == ["fixed:0.1", "instant"]
 
-    def test_picture(self, tmp_path: Path) -> None:
-        """Curves are drawn into a file, one panel for each number of workers."""
+    def test_picture(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Curves are drawn into a file, one panel for each number of workers; a peer has one colour in all of them."""
         pytest.importorskip("matplotlib")
+        from matplotlib.figure import Figure
+
         from benchmarks.multifidelity.curves import curves
 
-        write(tmp_path, [stored("a", "crossing-1", 0, [[0.1, 0.9, 1], [5.0, 0.1, 500]])])
-        results = Results(tmp_path, ["a"], ["crossing-1"], 8, 10.0)
-        curves({8: results}, "a", tmp_path / "curves.png")
+        for peer in ("a", "b"):
+            write(tmp_path, [stored(peer, "crossing-1", 0, [[0.1, 0.9, 1], [5.0, 0.1, 500]])])
+        write(tmp_path, [stored("b", "crossing-1", 0, [[0.1, 0.9, 1]]) | {"workers": 64}])
+        drawn: list[Figure] = []
+        save = Figure.savefig
+
+        def saved(self: Figure, *to: Any, **options: Any) -> None:
+            drawn.append(self)
+            save(self, *to, **options)
+
+        monkeypatch.setattr(Figure, "savefig", saved)
+        few, many = (Results(tmp_path, ["a", "b"], ["crossing-1"], workers, 10.0) for workers in (8, 64))
+        curves({8: few, 64: many}, "a", tmp_path / "curves.png")
         assert (tmp_path / "curves.png").stat().st_size > 5_000
+        colours = [[line.get_color() for line in axes.get_lines()] for axes in drawn[0].axes]
+        assert colours == [["C0", "C1"], ["C1"]]
+        assert [text.get_text() for text in drawn[0].legends[0].get_texts()] == ["a", "b"]
 
 
 class TestRun:
