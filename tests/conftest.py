@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from threadpoolctl import threadpool_limits
 
 import hpopt
 from hpopt.embedded import EmbeddedServer
@@ -21,6 +22,13 @@ Start = Callable[..., Program]
 Create = Callable[..., hpopt.HpOpt]
 InBackground = Callable[[Callable[[], object]], None]
 Quick = Callable[..., Program]
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """As where suggestions are made: the matrices are small, and a second BLAS thread makes them many times slower."""
+    with threadpool_limits(1):
+        yield
 
 
 @pytest.fixture

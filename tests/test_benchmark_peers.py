@@ -3,11 +3,9 @@
 import importlib.metadata
 import math
 from collections import deque
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from threadpoolctl import threadpool_limits
 
 from benchmarks.search.peers.parameter import Parameter, configuration, parameters
 from benchmarks.search.peers.registry import DISTRIBUTIONS, PEERS, version
@@ -25,11 +23,7 @@ SPACES = {
 TRIALS = 9
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """As in the benchmarks: on a busy machine a second thread costs many times what it saves."""
-    with threadpool_limits(1):
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(params=PEERS)

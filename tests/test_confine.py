@@ -1,14 +1,12 @@
 """Suggestions of a study whose batches must not be too large: everything else is searched as before."""
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from threadpoolctl import threadpool_limits
 
 from hpopt.core.batch_size import NO_BOUND, BatchSizeBound, is_size
 from hpopt.core.messages import Observation, SuggestRequest
@@ -32,11 +30,7 @@ KINDS = {
 }
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """The matrices are small: a second BLAS thread makes them slower."""
-    with threadpool_limits(1):
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def spec_of(bs: SearchSpace, **arguments: Any) -> StudySpec:

@@ -1,7 +1,6 @@
 """Trials of different lengths: what a sampler is told of them, and what it makes of it."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -10,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from threadpoolctl import threadpool_limits
 
 from hpopt.core.messages import Observation, SuggestRequest
 from hpopt.core.rungs import levels_of
@@ -32,11 +30,7 @@ SPACE = Space({"x": SearchSpace("uniform", [0, 1]), "kind": SearchSpace("choice"
 ITERATIONS = 27
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """The matrices are small: a second BLAS thread makes them slower."""
-    with threadpool_limits(1):
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def spec_of(**arguments: Any) -> StudySpec:

@@ -1,12 +1,10 @@
 """benchmarks/multifidelity: a fleet that decides nothing, in virtual time."""
 
 import ast
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from threadpoolctl import threadpool_limits
 
 from benchmarks.multifidelity import fleet, loop
 from benchmarks.multifidelity.fleet import Coordinated, Timing
@@ -26,12 +24,7 @@ from hpopt.core.study import Study
 from hpopt.core.trial import TrialState
 from tests.simulation import quick_suggest
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """As in the benchmarks."""
-    with threadpool_limits(1):
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Line:

@@ -2,13 +2,11 @@
 
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_limits
 
 from benchmarks.multifidelity import confirm, report
 from benchmarks.multifidelity import run as runner
@@ -23,12 +21,7 @@ from benchmarks.search import report as search_report
 from benchmarks.search.references import references
 from benchmarks.search.report import ranks, ratios, regrets
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """As in the benchmarks."""
-    with threadpool_limits(1):
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(autouse=True)

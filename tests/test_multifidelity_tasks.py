@@ -2,11 +2,9 @@
 
 import importlib.metadata
 import itertools
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_limits
 
 from benchmarks.multifidelity.fleet import Timing
 from benchmarks.multifidelity.peers.registry import PEERS, distribution, tuner, version
@@ -16,12 +14,7 @@ from benchmarks.multifidelity.tasks import medians, select, task, tasks
 from benchmarks.search.references import references
 from hpopt.core.space import Space
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """As in the benchmarks."""
-    with threadpool_limits(1):
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class TestTasks:

@@ -78,7 +78,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_info, threadpool_limits
+from threadpoolctl import threadpool_info
 
 from coordinator import suggest as fitting
 from coordinator.suggest import THREADS, Suggester
@@ -103,11 +103,7 @@ TURNS = pytest.mark.parametrize("turn", range(4))
 """A model may see the scores differently for each of a few ordinals; what is promised holds for all of them."""
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """The matrices are small: a second BLAS thread makes them slower, and on a busy machine many times slower."""
-    with threadpool_limits(1):
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

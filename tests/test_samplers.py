@@ -1,7 +1,7 @@
 """Suggestions, from the request to the configurations: what every sampler promises, and how good bayes_opt is."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from hpopt.core.messages import Observation, SuggestRequest
 from hpopt.core.space import SearchSpace, Space
@@ -46,11 +45,7 @@ ONE_VALUE = Space({"lr": SearchSpace("uniform", [0.1, 0.1]), "optimizer": Search
 SPACES = {"mixed": MIXED, "finite": FINITE, "wide": WIDE}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """The matrices are small: a second BLAS thread makes them slower, and on a busy machine many times slower."""
-    with threadpool_limits(1):
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def spec_of(space: Space, **arguments: Any) -> StudySpec:
