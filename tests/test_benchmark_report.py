@@ -112,6 +112,7 @@ def test_names_of_problems() -> None:
     assert runner.select("report") == [each.name for each in problems("report")]
     assert len(runner.select("all")) == len(problems())
     assert runner.select("branin,trees8") == ["branin", "trees8"]
+    assert runner.select("seen,report,ackley5") == [each.name for half in ("seen", "report") for each in problems(half)]
 
 
 @pytest.mark.parametrize("workers", [1, 4])

@@ -40,6 +40,17 @@ SPARSE = {
     **{f"integer{i}": SearchSpace("quniform", [0, 10, 1]) for i in range(3)},
     **{f"option{i}": SearchSpace("choice", ["a", "b", "c"]) for i in range(3)},
 }
+FINETUNE = {
+    "learning_rate": SearchSpace("loguniform", [1e-6, 1e-2]),
+    "epochs": SearchSpace("quniform", [1, 10, 1]),
+    "batch": SearchSpace("qloguniform", [4, 256, 4]),
+    "warmup": SearchSpace("uniform", [0.0, 0.5]),
+    "weight_decay": SearchSpace("loguniform", [1e-4, 1.0]),
+    "frozen": SearchSpace("quniform", [0, 12, 1]),
+    "dropout": SearchSpace("uniform", [0.0, 0.5]),
+    "method": SearchSpace("choice", ["all weights", "low rank", "prompt"]),
+    "schedule": SearchSpace("choice", ["constant", "linear", "cosine"]),
+}
 CATEGORICAL = {
     "scaling": SearchSpace("choice", ["none", "standard", "quantile"]),
     "model": SearchSpace("choice", ["linear", "kernel", "forest", "network", "neighbours"]),
@@ -56,7 +67,8 @@ def functions() -> list[Problem]:
         Problem("network6", "tune", NETWORK, network6, 0.04, NETWORK_BEST),
         Problem("trees8", "tune", TREES, trees8, 0.02, TREES_BEST),
         Problem("sparse20", "tune", SPARSE, sparse20, 0.02, SPARSE_BEST),
-        Problem("categorical6", "report", CATEGORICAL, categorical6, 0.02, CATEGORICAL_BEST),
+        Problem("finetune9", "report", FINETUNE, finetune9, 0.02, FINETUNE_BEST),
+        Problem("categorical6", "seen", CATEGORICAL, categorical6, 0.02, CATEGORICAL_BEST),
     ]
 
 
@@ -140,6 +152,41 @@ def sparse20(params: Params) -> float:
     momentum = params["momentum"] - 0.8
     rate = math.log10(params["learning_rate"] / 4e-3) - offset + 0.15 * width + 1.5 * momentum
     excess = penalty + 0.35 * rate**2 + 0.06 * width**2 + 0.03 * (depth + width / 2) ** 2 + 0.9 * momentum**2
+    return -(1 - math.exp(-excess))
+
+
+FINETUNE_BEST: Params = {
+    "learning_rate": 2e-4,
+    "epochs": 6,
+    "batch": 24,
+    "warmup": 0.1,
+    "weight_decay": 0.02,
+    "frozen": 2,
+    "dropout": 0.1,
+    "method": "low rank",
+    "schedule": "cosine",
+}
+
+
+def finetune9(params: Params) -> float:
+    """Minus an excess loss in nine dimensions: 0 at the best, 1 far away.
+
+    All weights want a smaller learning rate, prompts a larger one; a rate that is too large diverges, sooner without
+    warmup; many steps at a high rate overfit unless dropout goes up, and what is frozen overfits less.
+    """
+    cost, offset, most = {"all weights": (0.03, -1.0, 0.7), "low rank": (0.0, 0.0, 1.0), "prompt": (0.2, 0.8, 1.2)}[
+        params["method"]
+    ]
+    warmup, batch = params["warmup"] - 0.1, math.log2(params["batch"] / 24)
+    rate = math.log10(params["learning_rate"] / 2e-4) - offset - 0.15 * batch
+    if rate > most + min(2 * warmup, 0.4):
+        return -1.0
+    frozen, decay = (params["frozen"] - 2) / 10, math.log10(params["weight_decay"] / 0.02)
+    steps = math.log(params["epochs"] / 6) + 0.8 * rate
+    dropout = params["dropout"] - 0.1 - 0.15 * max(steps, 0.0) + 0.1 * frozen
+    excess = cost + {"constant": 0.08, "linear": 0.02, "cosine": 0.0}[params["schedule"]]
+    excess += 0.3 * rate**2 + 0.25 * steps**2 + 0.02 * batch**2 + 0.6 * warmup**2 + 2.5 * dropout**2
+    excess += (0.1 if params["method"] == "prompt" else 0.6) * frozen**2 + 0.03 * decay**2
     return -(1 - math.exp(-excess))
 
 

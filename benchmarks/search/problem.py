@@ -17,7 +17,8 @@ class Problem:
 
     `truth` is the value without noise, and larger is better; `noise` is the standard deviation of what `score` adds to
     it. A search is told scores and judged by the truth. `half` is "tune" for the problems that hpopt's own constants
-    were chosen on, "report" for those that only the published tables look at. `optimum` are the best params of a
+    were chosen on, "report" for those that only the published tables look at, "seen" for those that were reported
+    first, and had been looked at when the constants were chosen again. `optimum` are the best params of a
     function whose best value is known exactly, else None.
     """
 

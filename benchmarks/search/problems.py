@@ -1,4 +1,4 @@
-"""All problems by name, in two halves."""
+"""All problems by name, in two halves; and those that were reported before."""
 
 from pathlib import Path
 
@@ -9,12 +9,12 @@ DATA = Path(__file__).parent / "data"
 
 
 def problems(half: str | None = None, data: Path = DATA) -> list[Problem]:
-    """Those of one half, "tune" or "report", or all; `data` is the folder that holds `yahpo`.
+    """Those of one half, "tune" or "report", or those "seen", or all; `data` is the folder that holds `yahpo`.
 
     Nothing is read, loaded or trained before a truth is asked for. Raises ValueError for another half.
     """
-    if half not in (None, "tune", "report"):
-        raise ValueError(f"half={half!r}; use 'tune', 'report' or None")
+    if half not in (None, "tune", "report", "seen"):
+        raise ValueError(f"half={half!r}; use 'tune', 'report', 'seen' or None")
     found = [*yahpo.surrogates(data / "yahpo"), *trainings.trainings(), *synthetic.functions(), *lookalikes.functions()]
     return [problem for problem in found if half in (None, problem.half)]
 

@@ -22,7 +22,15 @@ from hpopt.core.space import SearchSpace, Space
 
 STORED = Path(__file__).parent / "references.json"
 TYPICAL = 1000  # random configurations, whose median truth is typical
-SLOW = {"forest-cancer", "mlp-wine", "boosting-digits", "svm-digits", "torch-digits"}  # real trainings
+SLOW = {
+    "forest-cancer",
+    "mlp-wine",
+    "boosting-digits",
+    "svm-digits",
+    "torch-digits",
+    "linear-digits",
+    "boosting-diabetes",
+}  # real trainings
 
 
 @dataclass(frozen=True)

@@ -198,7 +198,7 @@ def main() -> None:
     """Read the command line, print the tables, draw the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", required=True, help="names separated by commas")
-    parser.add_argument("--problems", default="report", help="tune, report, all, or names separated by commas")
+    parser.add_argument("--problems", default="report", help="tune, report, seen, all or names, separated by commas")
     parser.add_argument("--workers", default="1", help="trials pending at once; 1,8,16 compares the subject's runs")
     parser.add_argument("--trials", type=int, default=100, help="runs of fewer trials are left out")
     parser.add_argument("--subject", default="hpopt", help="the peer that the ratios are of")

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from benchmarks.search.peers.registry import version
@@ -77,10 +78,10 @@ def missing(peers: list[str], names: list[str], seeds: int, workers: list[int], 
 
 
 def select(text: str) -> list[str]:
-    """Names of problems: "tune", "report", "all", or names separated by commas."""
-    if text in {"tune", "report", "all"}:
-        return [each.name for each in problems(None if text == "all" else text)]
-    return text.split(",")
+    """Names of problems from what is separated by commas: halves ("tune", "report", "seen"), "all", or names."""
+    halves = {"tune": "tune", "report": "report", "seen": "seen", "all": None}
+    parts = [[each.name for each in problems(halves[part])] if part in halves else [part] for part in text.split(",")]
+    return list(dict.fromkeys(chain.from_iterable(parts)))
 
 
 def side_by_side(runs: list[Callable[[], str]], jobs: int) -> None:
@@ -102,7 +103,7 @@ def main() -> None:
     """Read the command line and run what is missing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", default="hpopt,random", help="names separated by commas")
-    parser.add_argument("--problems", default="tune", help="tune, report, all, or names separated by commas")
+    parser.add_argument("--problems", default="tune", help="tune, report, seen, all or names, separated by commas")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--workers", default="1", help="trials pending at once; several numbers: 1,8,16")

@@ -15,6 +15,8 @@ from hpopt.core.search_space import SearchSpace
 ACKLEY = (4.1, -6.4, 8.3, -0.8, 0.7)  # where its optimum is moved to
 LEVY = (-7.0, 3.7, -2.0, 6.1, 5.0, -4.3, 2.0, -8.2)  # the same; the quantized dimensions are the even ones
 EMBEDDED = ("x3", "x6", "x10", "x13")  # the four of x0 to x15 that matter
+SHEKEL = (4.000746867, 3.999509480, 4.000746867, 3.999509480)
+STYBLINSKI = (-3, -2.903534015, -3, -2.903534015, -3, -2.903534015, -3)
 TRID = (4, 6, 6, 4)  # the optimum of the Trid function in four dimensions,
 MOVED = (-8.5, 7, 10, -4.5)  # and where it is moved to
 
@@ -33,6 +35,17 @@ P = 1e-4 * np.array(
 )
 HARTMANN = (0.20168951, 0.15001069, 0.47687398, 0.27533243, 0.31165162, 0.65730053)
 
+# The ten peaks of the Shekel function in four dimensions: how wide they are, and where, a row per dimension.
+BETA = np.array([1, 2, 2, 4, 4, 6, 3, 7, 5, 5]) / 10
+C = np.array(
+    [
+        [4, 1, 8, 6, 3, 2, 5, 8, 6, 7],
+        [4, 1, 8, 6, 7, 9, 3, 1, 2, 3.6],
+        [4, 1, 8, 6, 3, 2, 5, 8, 6, 7],
+        [4, 1, 8, 6, 7, 9, 3, 1, 2, 3.6],
+    ]
+)
+
 
 def functions() -> list[Problem]:
     """All of them. What noise there is, is some 3 % of the way from a typical configuration to the best."""
@@ -40,8 +53,10 @@ def functions() -> list[Problem]:
         Problem("branin", "tune", _plane(), branin, 1.0, {"x": math.pi, "y": 2.275}),
         Problem("hartmann6", "tune", _uniform(6, 0, 1), hartmann6, 0.1, _params(HARTMANN)),
         Problem("rosenbrock8", "tune", _uniform(8, -2.048, 2.048), rosenbrock8, 0.0, _params((1.0,) * 8)),
-        Problem("ackley5", "report", _uniform(5, -10, 15), ackley5, 0.5, _params(ACKLEY)),
-        Problem("levy-int8", "report", _half_quantized(8, 10), levy, 0.0, _params(LEVY)),
+        Problem("ackley5", "seen", _uniform(5, -10, 15), ackley5, 0.5, _params(ACKLEY)),
+        Problem("levy-int8", "seen", _half_quantized(8, 10), levy, 0.0, _params(LEVY)),
+        Problem("shekel4", "report", _uniform(4, 0.5, 10), shekel4, 0.0, _params(SHEKEL)),
+        Problem("styblinski7", "report", _half_quantized(7, 5), styblinski7, 4.0, _params(STYBLINSKI)),
         Problem("embedded16", "tune", _half_quantized(16, 16), embedded16, 13.0, _embedded_optimum()),
     ]
 
@@ -80,6 +95,20 @@ def levy(params: Params) -> float:
     first, last = math.sin(math.pi * w[0]) ** 2, (w[-1] - 1) ** 2 * (1 + math.sin(2 * math.pi * w[-1]) ** 2)
     between = (w[:-1] - 1) ** 2 * (1 + 10 * np.sin(math.pi * w[:-1] + 1) ** 2)
     return float(-(first + between.sum() + last))
+
+
+def shekel4(params: Params) -> float:
+    """Ten peaks in four dimensions, in log scale; the highest, 10.5364, is narrow and not in the middle of the others.
+
+    The score is log(f): as it is, all but the peaks looks the same.
+    """
+    return float(np.log((1 / (((_point(params)[:, None] - C) ** 2).sum(axis=0) + BETA)).sum()))
+
+
+def styblinski7(params: Params) -> float:
+    """Two wells in each of seven dimensions, integers and floats by turns; one of the 128 is the best."""
+    x = _point(params)
+    return float(-0.5 * (x**4 - 16 * x**2 + 5 * x).sum())
 
 
 def embedded16(params: Params) -> float:

@@ -18,7 +18,7 @@ from benchmarks.search import network
 from benchmarks.search.problem import Params, Problem
 from hpopt.core.search_space import SearchSpace
 
-Data = tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]
+Data = tuple[npt.NDArray[np.float64], npt.NDArray[np.int64] | npt.NDArray[np.float64]]
 
 FOLDS = 2
 LEAST_PROBABILITY = 1e-3  # of the right class: a model that is certain and wrong loses a lot, not everything
@@ -59,6 +59,25 @@ SVM = {
     "components": SearchSpace("qloguniform", [2, 48, 1]),
     "whiten": SearchSpace("choice", [True, False]),
 }
+LINEAR = {
+    "learning_rate": SearchSpace("loguniform", [1e-4, 10.0]),
+    "alpha": SearchSpace("loguniform", [1e-7, 0.1]),
+    "epochs": SearchSpace("quniform", [2, 20, 1]),
+    "decay": SearchSpace("uniform", [0.0, 1.0]),
+    "pixels": SearchSpace("choice", ["raw", "standard", "normal", "edges"]),
+    "loss": SearchSpace("choice", ["log_loss", "modified_huber"]),
+    "penalty": SearchSpace("choice", ["l1", "l2"]),
+    "average": SearchSpace("choice", [True, False]),
+}
+DIABETES = {
+    "learning_rate": SearchSpace("loguniform", [0.01, 1.0]),
+    "rounds": SearchSpace("qloguniform", [4, 32, 1]),
+    "max_depth": SearchSpace("quniform", [1, 8, 1]),
+    "min_samples_leaf": SearchSpace("qloguniform", [1, 64, 1]),
+    "subsample": SearchSpace("uniform", [0.2, 1.0]),
+    "max_features": SearchSpace("uniform", [0.1, 1.0]),
+    "loss": SearchSpace("choice", ["squared_error", "absolute_error", "huber"]),
+}
 
 
 def trainings() -> list[Problem]:
@@ -66,9 +85,11 @@ def trainings() -> list[Problem]:
     return [
         Problem("forest-cancer", "tune", FOREST, forest_cancer),
         Problem("mlp-wine", "tune", WINE, mlp_wine),
-        Problem("boosting-digits", "report", BOOSTING, boosting_digits),
-        Problem("svm-digits", "report", SVM, svm_digits),
-        Problem("torch-digits", "report", network.SPACE, network.torch_digits),
+        Problem("boosting-digits", "seen", BOOSTING, boosting_digits),
+        Problem("svm-digits", "seen", SVM, svm_digits),
+        Problem("torch-digits", "seen", network.SPACE, network.torch_digits),
+        Problem("linear-digits", "report", LINEAR, linear_digits),
+        Problem("boosting-diabetes", "report", DIABETES, boosting_diabetes),
     ]
 
 
@@ -145,6 +166,45 @@ def svm_digits(params: Params) -> float:
     return -_cross_validated(_squared_hinge, make_pipeline(reduce, machine), _parity())
 
 
+def linear_digits(params: Params) -> float:
+    """A linear model, trained by stochastic gradient descent, for ten digits: minus the cross-validated log-loss.
+
+    The learning rate falls with the steps to the power of minus `decay`.
+    """
+    from sklearn.linear_model import SGDClassifier
+
+    model = SGDClassifier(
+        loss=params["loss"],
+        penalty=params["penalty"],
+        alpha=params["alpha"],
+        max_iter=params["epochs"],
+        tol=None,
+        learning_rate="invscaling",
+        eta0=params["learning_rate"],
+        power_t=params["decay"],
+        average=params["average"],
+        random_state=0,
+    )
+    return -_cross_validated(_log_loss, model, _pixels(params["pixels"]))
+
+
+def boosting_diabetes(params: Params) -> float:
+    """Gradient boosting that predicts how diabetes goes on: minus the squared error in units of the variance."""
+    from sklearn.ensemble import GradientBoostingRegressor
+
+    model = GradientBoostingRegressor(
+        loss=params["loss"],
+        learning_rate=params["learning_rate"],
+        n_estimators=params["rounds"],
+        max_depth=params["max_depth"],
+        min_samples_leaf=params["min_samples_leaf"],
+        subsample=params["subsample"],
+        max_features=params["max_features"],
+        random_state=0,
+    )
+    return -_cross_validated(_squared_error, model, _diabetes())
+
+
 def _cross_validated(loss: Callable[[Any, Data], float], model: Any, data: Data) -> float:
     """The mean loss of the model over the folds; it is trained anew for each."""
     X, y = data
@@ -169,6 +229,11 @@ def _squared_hinge(model: Any, data: Data) -> float:
     X, y = data
     margins = model.decision_function(X) * (2 * y - 1)
     return float((np.maximum(0.0, 1.0 - margins) ** 2).mean())
+
+
+def _squared_error(model: Any, data: Data) -> float:
+    X, y = data
+    return float(((model.predict(X) - y) ** 2).mean())
 
 
 def _folds(rows: int) -> Iterator[npt.NDArray[np.bool_]]:
@@ -216,6 +281,26 @@ def _digits(*classes: int) -> Data:
     X, y = load_digits(return_X_y=True)
     chosen = np.flatnonzero(np.isin(y, classes))[:600]
     return X[chosen] / 16, y[chosen]
+
+
+@cache
+def _pixels(how: str) -> Data:
+    """600 images of all digits, as they are, with pixels of variance 1, or images of length 1, or differences."""
+    X, y = _digits(*range(10))
+    if how == "standard":
+        return (X - X.mean(axis=0)) / np.maximum(X.std(axis=0), 0.05), y
+    if how == "normal":
+        return X / np.linalg.norm(X, axis=1, keepdims=True), y
+    return (np.diff(X, axis=1), y) if how == "edges" else (X, y)
+
+
+@cache
+def _diabetes() -> Data:
+    """442 patients; what is predicted has mean 0 and variance 1."""
+    from sklearn.datasets import load_diabetes
+
+    X, y = load_diabetes(return_X_y=True)
+    return X, (y - y.mean()) / y.std()
 
 
 @cache
