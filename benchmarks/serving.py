@@ -45,9 +45,12 @@ NOTE = """\
 Every row has its own PINGs, by redis-py from the same process, one before each call. The studies have eight
 hyper-parameters. p99 of a busy machine is noise of that machine: the PINGs tell.
 
-Reports are those of one trainer. In a busy round another process ends trials of a second study on the same server and
-coordinator, so that there always is a result which no fit has used yet; in a quiet round the fitting process sleeps.
-What it worked is its CPU time, as a share of the round; in the rest of its busy time it waited for a core.
+Reports are those of one trainer. In a round with fits another process ends trials of a second study on the same server
+and coordinator, so that there always is a result which no fit has used yet; in a quiet round the fitting process
+sleeps. What it worked is its CPU time, as a share of the round; in the rest of its busy time it waited for a core. A
+round with a spinning process is the control: the other process ends trials of a study without a model, and one more,
+which has nothing to do with hpopt, counts for as long as the round takes. What that costs is what any program costs
+that takes a core of this machine.
 
 Right after a result: with one worker a suggestion knows every result, so the request waits for the fit that the result
 began. With eight workers seven other trials are under way, and a suggestion made before that result is handed out
@@ -133,32 +136,56 @@ def keep_busy(url: str, name: str, going: Event, stop: Event) -> None:
             fill(hpo, 1)
 
 
+def spin(going: Event, stop: Event) -> None:
+    """In a process of its own: take a core."""
+    going.set()
+    while not stop.is_set():
+        sum(range(10_000))
+
+
 @contextlib.contextmanager
-def fits(server: EmbeddedServer, name: str) -> Iterator[None]:
-    """While surrogates of the study are fitted all the time."""
+def beside(target: Callable[..., None], *args: Any) -> Iterator[None]:
+    """While a process calls this with `args` and two events: it sets one when it has begun, and ends at the other."""
     context = multiprocessing.get_context("spawn")
     going, stop = context.Event(), context.Event()
-    process = context.Process(target=keep_busy, args=(server.url, name, going, stop))
+    process = context.Process(target=target, args=(*args, going, stop))
     process.start()
     try:
-        assert going.wait(60), "no trials are ended"
+        assert going.wait(60), f"{target.__name__} does not begin"
         yield
     finally:
         stop.set()
         process.join()
 
 
-def reports(server: EmbeddedServer, count: int, rounds: int, trials: int) -> list[Sample]:
-    """Round trips of `report` in quiet and busy rounds by turns; `trials` have ended in the study with the model."""
+QUIET, FITS, SPINNING = ROUNDS = ("quiet", "fits", "spinning")
+
+
+@contextlib.contextmanager
+def company(server: EmbeddedServer, kind: str) -> Iterator[None]:
+    """What goes on beside the reports of such a round."""
+    with contextlib.ExitStack() as stack:
+        if kind == FITS:
+            stack.enter_context(beside(keep_busy, server.url, "modelled"))
+        elif kind == SPINNING:
+            stack.enter_context(beside(keep_busy, server.url, "designed"))
+            stack.enter_context(beside(spin))
+        yield
+
+
+def reports(server: EmbeddedServer, count: int, rounds: int, trials: int) -> dict[str, list[Sample]]:
+    """Round trips of `report` in each kind of round by turns; `trials` have ended in the study with the model."""
     with study(server, "modelled", num_init_trials=trials, num_workers=2) as hpo:
         fill(hpo, trials)  # without a fit; then this session ends, or it would write results files beside the reports
-    found: list[Sample] = []
+    with study(server, "designed", num_init_trials=100_000, num_workers=2):
+        pass
+    found: dict[str, list[Sample]] = {kind: [] for kind in ROUNDS}
     with study(server, "reports", num_trials=1, max_iterations=1_000_000, early_stop="median_stop") as hpo:
         client, config, pid = redis.Redis.from_url(server.url), config_of(hpo), fitting_process(server)
         hpopt.report(config, 0.5)
-        for busy in [False, True] * rounds:
+        for kind in ROUNDS * rounds:
             wait_until_idle(pid)
-            with fits(server, "modelled") if busy else contextlib.nullcontext():
+            with company(server, kind):
                 sample, before, began = Sample(), used(pid), time.perf_counter()
                 for _ in range(count):
                     sample.take(client, lambda: hpopt.report(config, 0.5))
@@ -166,7 +193,7 @@ def reports(server: EmbeddedServer, count: int, rounds: int, trials: int) -> lis
             sample.worked, sample.busy = (after[0] - before[0]) / wall, (sum(after) - sum(before)) / wall
             with hpopt.join("modelled", server.url) as modelled:
                 sample.results = sum(row.state == "completed" for row in modelled.trials())
-            found.append(sample)
+            found[kind].append(sample)
     return found
 
 
@@ -191,17 +218,21 @@ def after_result(server: EmbeddedServer, workers: int, trials: int, asks: int, r
     return sample
 
 
-def compared(found: list[Sample]) -> str:
-    """How much slower reports are in busy rounds; of single pairs: each with the quiet one before it."""
-    quiet, busy, texts = found[::2], found[1::2], []
-    for share in (0.5, 0.99):
-        pairs = [at(b.calls, share) / at(a.calls, share) for a, b in zip(quiet, busy, strict=True)]
-        whole = [at((call for each in rounds for call in each.calls), share) for rounds in (quiet, busy)]
-        ratio = f"p{100 * share:.0f} {whole[1] / whole[0]:.2f} times"
-        texts.append(f"{ratio} (of single pairs {min(pairs):.2f} to {max(pairs):.2f})")
-    least = min(each.busy for each in busy)
-    doubt = "" if least > 0.8 else f" **The fitting process had work for only {100 * least:.0f} % of a round.**"
-    return f"The busy rounds together against the quiet ones together: {', '.join(texts)}.{doubt}"
+def compared(found: dict[str, list[Sample]]) -> str:
+    """How much slower reports are beside fits, and beside a spinning process: each with the quiet round before it."""
+    sentences = []
+    for kind in (FITS, SPINNING):
+        texts = []
+        for share in (0.5, 0.99):
+            pairs = [at(b.calls, share) / at(a.calls, share) for a, b in zip(found[QUIET], found[kind], strict=True)]
+            whole = [at((call for each in found[one] for call in each.calls), share) for one in (QUIET, kind)]
+            ratio = f"p{100 * share:.0f} {whole[1] / whole[0]:.2f} times"
+            texts.append(f"{ratio} (of single pairs {min(pairs):.2f} to {max(pairs):.2f})")
+        sentences.append(f"All rounds with {kind} against all quiet ones: {', '.join(texts)}.")
+    least = min(each.busy for each in found[FITS])
+    if least <= 0.8:
+        sentences.append(f"**The fitting process had work for only {100 * least:.0f} % of a round.**")
+    return "\n".join(sentences)
 
 
 def table(head: str, rows: Iterable[list[str]]) -> list[str]:
@@ -215,8 +246,15 @@ def measure(appendfsync: str, count: int, rounds: int, trials: int, asks: int) -
         found = reports(server, count, rounds, trials)
         cases = [(workers, results) for workers, results in ((1, 50), (1, 200), (8, 200)) if asks]
         asked = {(str(workers), f"from {n} on"): after_result(server, workers, n, asks, rounds) for workers, n in cases}
-    rows = [[*each.cells(), f"{100 * each.worked:.0f}", f"{100 * each.busy:.0f}", str(each.results)] for each in found]
-    rows = [[("quiet", "busy")[number % 2], *row] for number, row in enumerate(rows)]
+    in_order = [
+        (kind, each)
+        for together in zip(*found.values(), strict=True)
+        for kind, each in zip(found, together, strict=True)
+    ]
+    rows = [
+        [kind, *each.cells(), f"{100 * each.worked:.0f}", f"{100 * each.busy:.0f}", str(each.results)]
+        for kind, each in in_order
+    ]
     head = f"round|{TIMES}|fitting process worked (%)|was busy (%)|results in the model's study"
     lines = [f"\n## appendfsync {appendfsync}\n", "`report`:\n", *table(head, rows), "", compared(found)]
     rows = [[*case, *each.cells(), f"{1e3 * each.worked:.0f}"] for case, each in asked.items()]
@@ -228,7 +266,7 @@ def main() -> None:
     """Measure, print, and write the page if asked to."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__.partition("\n")[0])
     parser.add_argument("--reports", type=int, default=3000, help="reports per round (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=5, help="pairs of rounds, and studies (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of each kind, and studies (default: %(default)s)")
     parser.add_argument("--trials", type=int, default=1000, help="results before the first fit (default: %(default)s)")
     parser.add_argument("--asks", type=int, default=25, help="samples per study after a result (default: %(default)s)")
     parser.add_argument("--appendfsync", nargs="+", default=["everysec", "always"], help="durability settings")
