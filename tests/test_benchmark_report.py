@@ -10,7 +10,7 @@ from benchmarks.search.peers.peer import Peer
 from benchmarks.search.peers.registry import PEERS, version
 from benchmarks.search.problems import problem, problems
 from benchmarks.search.references import Reference
-from benchmarks.search.report import Results, bootstrap, costs, pending, ranks, ratios, regret, regrets
+from benchmarks.search.report import Results, bootstrap, costs, informed, pending, ranks, ratios, regret, regrets
 from benchmarks.search.results import Key, done
 from benchmarks.search.simulate import simulate
 
@@ -85,6 +85,16 @@ def test_table_of_pending_trials(tmp_path: Path) -> None:
     assert rows[0][1].endswith(", 1.00 [1.00, 1.00]")
     ratio = (-0.397887 + 10.0) / (-0.397887 + 20.0)
     assert rows[1][1].endswith(f", {ratio:.2f} [{ratio:.2f}, {ratio:.2f}]")
+
+
+def test_table_of_results_known(tmp_path: Path) -> None:
+    """With 8 pending after 10 trials it is compared with one at a time after 3, which had as many results to go by."""
+    write(tmp_path, [stored("a", 0, [-40.0, -30.0, -20.0, *[-5.0] * 7])])
+    write(tmp_path, [stored("a", 0, [-10.0] * 10) | {"workers": workers} for workers in (8, 16)])
+    by_workers = {count: Results(tmp_path, ["a"], ["branin"], count, 10) for count in (1, 8, 16)}
+    ratio = (-0.397887 + 10.0) / (-0.397887 + 20.0)
+    expected = [["8", f"{ratio:.2f} [{ratio:.2f}, {ratio:.2f}]"], ["16", ""]]
+    assert informed(by_workers, "a", [10]) == expected
 
 
 def test_no_regret_is_no_error(tmp_path: Path) -> None:

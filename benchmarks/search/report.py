@@ -187,6 +187,25 @@ def pending(by_workers: dict[int, Results], subject: str, at: list[int]) -> list
     return rows
 
 
+def informed(by_workers: dict[int, Results], subject: str, at: list[int]) -> list[list[str]]:
+    """Mean regret of the subject after n trials with w pending, over that of one at a time after n - w + 1 trials.
+
+    When the last of n trials began, n - w were known: one at a time knew as many when the last of n - w + 1 began. So
+    this is what pending trials cost beyond their results being late, which no peer can help.
+    """
+    base = by_workers[1]
+    keys = sorted(set.intersection(*(set(each.common([subject])) for each in by_workers.values())))
+    rows = []
+    for workers, results in by_workers.items():
+        if workers > 1:
+            pairs = [(n, n - workers + 1) for n in at]
+            cells = [
+                _ratio(results.at(subject, n, keys), base.at(subject, m, keys), keys) if m > 0 else "" for n, m in pairs
+            ]
+            rows.append([str(workers), *cells])
+    return rows
+
+
 def table(title: str, header: list[str], rows: list[list[str]]) -> None:
     """Print a markdown table."""
     print(f"\n{title}\n\n| {' | '.join(header)} |\n|{'---|' * len(header)}")
@@ -215,6 +234,9 @@ def main() -> None:
     if len(by_workers) > 1:
         rows = pending(by_workers, arguments.subject, at)
         table(f"{arguments.subject}: mean regret, and the ratio to the first row", ["pending", *heads], rows)
+        if 1 in by_workers:
+            title = f"{arguments.subject}: the ratio to one at a time with as many results known"
+            table(title, ["pending", *heads], informed(by_workers, arguments.subject, at))
         return
     results = by_workers[int(arguments.workers)]
     keys = results.common(results.peers)
