@@ -164,7 +164,9 @@ class Keeper:
         event: Internal
         try:
             params = await self.suggester.suggest(request)
-            event = Suggested(uid, request.basis, request.ordinal, tuple(params), len(params) < request.count)
+            event = Suggested(
+                uid, request.basis, request.ordinal, tuple(params), len(params) < request.count, request.epoch
+            )
         except Exception as error:
             log.exception("suggestion failed", extra={"study": self.keys.path})
             event = SuggestFailed(uid, str(error))

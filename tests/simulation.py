@@ -121,7 +121,9 @@ class Simulation:
         while (request := self.study.wanted()) is not None:
             basis = request.basis
             params = tuple(self.sampler(request))
-            event = Suggested(self.study.uid, basis, request.ordinal, params, len(params) < request.count)
+            event = Suggested(
+                self.study.uid, basis, request.ordinal, params, len(params) < request.count, request.epoch
+            )
             follows = self.study.handle(event, self.now)
             self.committed.apply(self.study, follows)
             effects += follows

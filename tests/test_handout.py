@@ -301,18 +301,92 @@ def test_several_workers_need_not_wait_for_a_fit() -> None:
     assert isinstance(sim.ask(), Sample)
 
 
-def test_operators_who_wait_are_served_together() -> None:
-    """So many suggestions are wanted at once as operators wait for, 64 at most; eight are kept in stock."""
+def test_a_fleet_is_served_together() -> None:
+    """So many suggestions are made at once as may be handed out, 64 at most; eight are kept in stock."""
     sim = Simulation(prompt=False)
     sim.create(num_init_trials=1, num_workers=100, num_trials=1000)
-    stock = sim.study.wanted()
-    assert stock is not None
-    assert stock.count == 8
-    for n in range(80):
-        assert sim.ask(f"op{n}") is None
     request = sim.study.wanted()
     assert request is not None
     assert request.count == 64
+    sim.suggest()
+    running = [sim.sample() for _ in range(64)]
+    sim.suggest()
+    running += [sim.sample() for _ in range(36)]
+    sim.complete(running[0])
+    request = sim.study.wanted()
+    assert request is not None
+    assert request.count == 8
+
+
+def test_a_fleet_costs_one_fit() -> None:
+    """Suggestions made together know each other: none is made again as they are handed out one by one."""
+    sim = Simulation(prompt=False)
+    sim.create(num_init_trials=2, num_workers=64, num_trials=1000)
+    sim.suggest()
+    for to in (sim.sample(), sim.sample()):
+        sim.complete(to)
+    sim.suggest()
+    for left in range(63, -1, -1):
+        assert sim.study.wanted() is None
+        sim.sample()
+        assert len(sim.study.desk.ready) == left
+    assert sim.study.wanted() is not None  # one is kept ready for whoever asks when a trial has ended
+
+
+def test_what_is_ready_knows_what_was_handed_out() -> None:
+    """A suggestion was handed out while the next ones were made: they are made again, with that one pending."""
+    sim = Simulation(prompt=False)
+    sim.create(num_init_trials=1, num_workers=4, num_trials=100)
+    sim.suggest()
+    sim.complete(sim.sample())
+    sim.suggest()
+    running = [sim.sample() for _ in range(2)]
+    sim.complete(running[0])
+    request = sim.study.wanted()
+    assert request is not None
+    handed = sim.sample()  # one of those that were ready
+    others = ({"lr": 0.001, "bs": 8}, {"lr": 0.002, "bs": 16}, {"lr": 0.003, "bs": 24})
+    sim.send(Suggested("u1", request.basis, request.ordinal, others))
+    assert sim.study.desk.ready == list(others)  # they will do if there is no time for better ones
+    again = sim.study.wanted()
+    assert again is not None
+    assert handed.params in again.pending
+    sim.suggest()
+    assert sim.study.wanted() is None
+
+
+def test_a_batch_that_holds_what_was_handed_out_is_not_made_again() -> None:
+    """The others of it were made with that one pending."""
+    sim = Simulation(prompt=False)
+    sim.create(num_init_trials=1, num_workers=4, num_trials=100)
+    sim.suggest()
+    sim.complete(sim.sample())
+    sim.suggest()
+    request = sim.study.wanted()
+    assert request is None
+    ready = tuple(sim.study.desk.ready)
+    sim.sample()
+    sim.send(Suggested("u1", 1, 1, ready))
+    assert sim.study.desk.ready == list(ready[1:])
+    assert sim.study.wanted() is None
+
+
+def test_another_acquisition_makes_other_suggestions() -> None:
+    """After a resume with other arguments nothing that was, or is being, made with the old ones is handed out."""
+    sim = Simulation(prompt=False)
+    sim.create(num_init_trials=1, num_workers=2)
+    old = sim.study.wanted()
+    assert old is not None
+    sim.suggest()
+    assert sim.study.wanted() is None
+    sim.create("other", resume=True, num_init_trials=1, num_workers=2, acquisition="random")
+    sim.send(Suggested("u1", old.basis, old.ordinal, tuple(sim.sampler(old)), epoch=old.epoch))
+    assert sim.study.desk.ready == []
+    request = sim.study.wanted()
+    assert request is not None
+    assert request.spec.acquisition == "random"
+    sim.suggest()
+    assert isinstance(sim.ask(), Sample)
 
 
 def asha_after(ended: int, workers: int) -> Simulation:

@@ -42,7 +42,7 @@ class Results:
         names, known = set(problems), references()
         self.runs: dict[str, Runs] = {peer: {} for peer in peers}
         self.cpu: dict[str, dict[tuple[str, int], Array]] = {peer: {} for peer in peers}
-        self.versions: dict[str, str] = {}
+        versions: dict[str, dict[tuple[str, int], str]] = {peer: {} for peer in peers}
         for key, stored in read(folder):
             if (
                 key.peer in peers
@@ -52,9 +52,9 @@ class Results:
             ):
                 self.runs[key.peer][key.problem, key.seed] = regret(stored, known[key.problem])[:trials]
                 self.cpu[key.peer][key.problem, key.seed] = np.array(stored["cpu"])[:trials]
-                self.versions[key.peer] = stored[
-                    "version"
-                ]  # of the latest run; run.py repeats those of another sampler
+                versions[key.peer][key.problem, key.seed] = stored["version"]
+        self.versions = {peer: " and ".join(sorted(set(each.values()))) for peer, each in versions.items()}
+        """Those that a peer's runs are of: one, unless making them again was interrupted."""
         self.peers = [peer for peer in peers if self.runs[peer]]
 
     def common(self, peers: Iterable[str]) -> list[tuple[str, int]]:
@@ -239,6 +239,8 @@ def main() -> None:
             table(title, ["pending", *heads], informed(by_workers, arguments.subject, at))
         return
     results = by_workers[int(arguments.workers)]
+    if without := [peer for peer in peers if peer not in results.peers]:
+        print(f"Without {', '.join(without)}: no run of that name is stored.\n")
     keys = results.common(results.peers)
     print(
         f"{len({name for name, _ in keys})} problems, {len(keys)} runs common to all peers, {arguments.workers} pending"

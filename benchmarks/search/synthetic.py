@@ -48,7 +48,7 @@ C = np.array(
 
 
 def functions() -> list[Problem]:
-    """All of them. What noise there is, is some 3 % of the way from a typical configuration to the best."""
+    """All of them. What noise there is, is 1 to 3 % of the way from a typical configuration to the best."""
     return [
         Problem("branin", "tune", _plane(), branin, 1.0, {"x": math.pi, "y": 2.275}),
         Problem("hartmann6", "tune", _uniform(6, 0, 1), hartmann6, 0.1, _params(HARTMANN)),
@@ -98,9 +98,10 @@ def levy(params: Params) -> float:
 
 
 def shekel4(params: Params) -> float:
-    """Ten peaks in four dimensions, in log scale; the highest, 10.5364, is narrow and not in the middle of the others.
+    """Ten peaks in four dimensions, in log scale; the highest, 10.5364, is the narrowest.
 
-    The score is log(f): as it is, all but the peaks looks the same.
+    The score is log(f): as it is, all but the peaks looks the same. The space is smaller than usual, so that its centre
+    is no peak.
     """
     return float(np.log((1 / (((_point(params)[:, None] - C) ** 2).sum(axis=0) + BETA)).sum()))
 

@@ -1,4 +1,4 @@
-"""Real trainings, small enough that thousands of them can be afforded: 10 to 80 milliseconds each, on one thread.
+"""Real trainings, small enough that thousands can be afforded: 10 to 100 milliseconds most of them, on one thread.
 
 Every truth is minus a loss on rows that the training has not seen, with seeds that never change: the same params give
 the same value on the same machine and versions. A loss is cut at a value that is clearly bad, as a training that
@@ -285,7 +285,7 @@ def _digits(*classes: int) -> Data:
 
 @cache
 def _pixels(how: str) -> Data:
-    """600 images of all digits, as they are, with pixels of variance 1, or images of length 1, or differences."""
+    """600 images of all digits, as they are, with standardized pixels, as vectors of length 1, or differences."""
     X, y = _digits(*range(10))
     if how == "standard":
         return (X - X.mean(axis=0)) / np.maximum(X.std(axis=0), 0.05), y

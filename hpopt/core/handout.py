@@ -15,7 +15,7 @@ from hpopt.core.trials import OBSERVED, Trials
 PREPARE_AT_MOST = 8
 """Suggestions kept ready, so that an operator need not wait for a fit, ..."""
 REQUEST_AT_MOST = 64
-"""... and made at once when so many operators wait: that takes little longer than one."""
+"""... and made at once for a fleet with so much room: that takes little longer than one, and they know each other."""
 NEWS = 0.05
 """Share of more ended trials after which suggestions of asha's are made again."""
 WRITTEN_OFF_AT_ONCE = 500
@@ -25,7 +25,10 @@ TOO_LARGE = "not trained: its batch does not fit into memory, and all that fits 
 
 @dataclass(slots=True)
 class HandOut:
-    """The hand-out desk of one study. `ready` holds suggestions made when `basis` trials had ended."""
+    """The hand-out desk of one study. `ready` holds suggestions made when `basis` trials had ended.
+
+    Each of them knows those before it; `unaware`: but not all trials that were handed out in the meantime.
+    """
 
     spec: StudySpec
     trials: Trials
@@ -36,6 +39,9 @@ class HandOut:
     closed: set[str] = field(default_factory=set)
     ready: list[dict[str, Any]] = field(default_factory=list)
     basis: int = 0
+    unaware: bool = False
+    epoch: int = 0
+    """How often the spec has changed; suggestions made before count for nothing."""
     exhausted_at: tuple[int, BatchSizeBound] | None = None
     """The sampler had no more than what is ready when so many trials had ended and this was the bound."""
     refused_at: tuple[int, int, BatchSizeBound] | None = None
@@ -115,7 +121,7 @@ class HandOut:
         limit = OBSERVED if self.spec.search_alg == "asha" and self.spec.search_space.size is None else None
         return SuggestRequest(
             self.spec, created, depth, self.trials.observations(limit), self.trials.taken(), self.trials.running(),
-            self.trials.ended, self.resizing.bound, self.resizing.left_behind(),
+            self.trials.ended, self.resizing.bound, self.resizing.left_behind(), self.epoch,
         )  # fmt: skip
 
     def seen(self, session: str) -> None:
@@ -139,16 +145,24 @@ class HandOut:
 
     def prepare(self, suggested: Suggested) -> None:
         """Replace the suggestions by newer ones, but for those that have become impossible in the meantime."""
+        if suggested.epoch != self.epoch:
+            return
         key = self.spec.search_space.key
         taken = {key(trial.params) for trial in self.trials.since(suggested.ordinal)}
         suggestions = [each for each in suggested.params if key(each) not in taken]
         self.ready = suggestions
+        self.unaware = not taken <= {key(each) for each in suggested.params}
         self.prune()
         if len(self.ready) < len(suggestions):
             self._refused(suggestions)
         self.basis = suggested.basis
         self.exhausted_at = (suggested.basis, self.resizing.bound) if suggested.last else None
         self.failures = 0
+
+    def change(self, spec: StudySpec) -> None:
+        """Another spec from now on. If it differs, suggestions have to be made with it."""
+        if spec != self.spec:
+            self.spec, self.ready, self.epoch = spec, [], self.epoch + 1
 
     def prune(self) -> None:
         """Drop what was suggested and has become impossible: another trial stands for it, or its batch is too large.
@@ -188,6 +202,9 @@ class HandOut:
     def _enough(self, depth: int) -> bool:
         """Whether what is ready will do for now: as many as wanted, and made from the newest results.
 
+        Of suggestions that know all results and all trials handed out, as many will do as can be handed out before a
+        trial ends: to make them again would bring nothing new.
+
         The trials of asha are many, and most of them short and bad: one more of them changes little. So there it will
         do as long as half of them are left and few results have come since.
         """
@@ -196,12 +213,17 @@ class HandOut:
         if self._many:
             few = self.trials.ended - self.basis <= NEWS * self.basis
             return few and 2 * len(self.ready) >= depth
-        return self.basis == self.trials.ended and len(self.ready) >= depth
+        fresh = self.basis == self.trials.ended and not self.unaware
+        return fresh and len(self.ready) >= min(depth, max(self._room(), 1))
 
     def _stock(self) -> int:
         """How many suggestions are to be made at once."""
-        ahead = REQUEST_AT_MOST if self._many else max(PREPARE_AT_MOST, self._waiting())
+        ahead = REQUEST_AT_MOST if self._many else max(PREPARE_AT_MOST, self._waiting(), self._room())
         return min(ahead, self.spec.num_workers, REQUEST_AT_MOST)
+
+    def _room(self) -> int:
+        """How many more trials may be under way."""
+        return self.spec.num_workers - len(self.trials.pending)
 
     @property
     def _many(self) -> bool:

@@ -171,7 +171,7 @@ class Tick:
 class Suggested:
     """Suggestions from the sampler, made when `basis` trials had ended, for the ordinals from `ordinal` on.
 
-    `last`: they are fewer than were asked for, as there are no more.
+    `last`: they are fewer than were asked for, as there are no more. `epoch`: of the request.
     """
 
     uid: str
@@ -179,6 +179,7 @@ class Suggested:
     ordinal: int
     params: tuple[dict[str, Any], ...]
     last: bool = False
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +278,8 @@ class SuggestRequest:
 
     `running`: those of the pending trials that have marks. `basis`: how many trials had ended; in a large study of
     early-stopped trials not all of them are among the observations. `bound`: the batch sizes that fit into memory.
-    `left_behind`: configurations that did not, whose trials have gone on with smaller batches.
+    `left_behind`: configurations that did not, whose trials have gone on with smaller batches. `epoch`: how often the
+    spec has changed.
     """
 
     spec: StudySpec
@@ -289,6 +291,7 @@ class SuggestRequest:
     basis: int = 0
     bound: BatchSizeBound = NO_BOUND
     left_behind: tuple[dict[str, Any], ...] = ()
+    epoch: int = 0
 
     @property
     def allowed(self) -> Space:

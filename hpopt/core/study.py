@@ -178,7 +178,8 @@ class Study:
             turn.add(Replied(event.session, Refusal(-1, "spec", str(error))))
             return
         self.joined = [*self.joined, event.uid][-REMEMBERED:]
-        self.attempts.spec = self.desk.spec = spec
+        self.desk.change(spec)
+        self.attempts.spec = spec
         self.schedule = self.schedule.joined(event.spec)
         self.attempts.paused, self.attempts.failures = "", 0
         turn.note("study resumed", detail=f"{len(self.trials)} of {spec.trials} trials exist")
