@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from multiprocessing.connection import wait
@@ -32,6 +32,8 @@ class Suggester:
         self._pool = self._start()
         self._turn = asyncio.Lock()
         """One request at a time: of what kills or hangs the process, no other study's request is a victim."""
+        self._work: Future[list[dict[str, Any]]] | None = None
+        """The latest request: still computed, if who asked does not wait any more."""
 
     async def suggest(self, request: SuggestRequest) -> list[dict[str, Any]]:
         """The suggestions asked for; without a model, and a line in the log, if the model fails.
@@ -46,14 +48,20 @@ class Suggester:
 
     async def _run(self, request: SuggestRequest, *, model: bool) -> list[dict[str, Any]]:
         async with self._turn:
+            if self._work is not None and not self._work.done():
+                self._replace()  # it would be waited for, and what takes long may never end
             try:
+                self._work = self._pool.submit(_suggest, *_plain(request), model)
                 async with asyncio.timeout(TIMEOUT):
-                    return await asyncio.wrap_future(self._pool.submit(_suggest, *_plain(request), model))
+                    return await asyncio.wrap_future(self._work)
             except (BrokenProcessPool, TimeoutError) as error:
-                self.close()
-                self._pool = self._start()
+                self._replace()
                 what = "died" if isinstance(error, BrokenProcessPool) else "hung"
                 raise RuntimeError(f"the fitting process {what}") from error
+
+    def _replace(self) -> None:
+        self.close()
+        self._pool = self._start()
 
     def close(self) -> None:
         """End the process, whatever it is doing."""

@@ -3,12 +3,15 @@
 import importlib.metadata
 import math
 from collections import deque
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from benchmarks.search.peers.native import Hpopt
 from benchmarks.search.peers.parameter import Parameter, configuration, parameters
 from benchmarks.search.peers.registry import DISTRIBUTIONS, PEERS, version
+from benchmarks.search.problems import problem, problems
 from hpopt.core.search_space import SearchSpace
 
 SPACES = {
@@ -62,6 +65,20 @@ def test_suggestions(peer: str, pending: int) -> None:
             assert type(params[name]) is type(space.nearest(params[name]))
     assert asked(peer, 3, pending) == found
     assert asked(peer, 4, pending) != found
+
+
+@pytest.mark.parametrize("name", [each.name for each in problems() if each.optimum is not None])
+def test_minimizing_mirrors_maximizing(name: str) -> None:
+    """On every function, losses make the same suggestions in mode="min" as their negatives do in mode="max"."""
+    where, suggested = problem(name), []
+    for mode, sign in (("max", 1), ("min", -1)):
+        peer = Hpopt(where.space, 0, 50)
+        peer._spec = replace(peer._spec, mode=mode)
+        for _ in range(12):
+            params = peer.ask()
+            peer.tell(params, sign * where.truth(params))
+        suggested.append([each.params for each in peer._observations])
+    assert suggested[0] == suggested[1]
 
 
 def test_told_in_any_order(peer: str) -> None:

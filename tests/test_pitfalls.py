@@ -50,10 +50,13 @@ late, repeated and excessive reports: test_attempts.py::test_reports_after_the_e
     test_attempts.py::test_a_lower_step_is_a_repeat,
     test_attempts.py::test_the_second_attempt_is_judged_by_new_steps_only
 lost worker: test_a_lost_worker_leaves_a_doubtful_result, test_attempts.py::test_a_lost_trial_is_tried_once_more
-mode="min": test_minimizing_mirrors_maximizing_to_the_last_stop, test_samplers.py::test_minimizing_mirrors_maximizing
+mode="min": test_minimizing_mirrors_maximizing_to_the_last_stop, test_samplers.py::test_minimizing_mirrors_maximizing,
+    test_benchmark_peers.py::test_minimizing_mirrors_maximizing
 resume: test_a_restart_changes_no_suggestion, test_another_process_suggests_the_same,
-    test_study.py::test_resume_with_other_arguments, test_spec.py::test_the_space_names_what_differs
-clock of the coordinator: test_the_event_loop_goes_on_during_a_fit, test_a_fit_that_dies_or_hangs
+    test_study.py::test_resume_with_other_arguments, test_spec.py::test_the_space_names_what_differs,
+    test_handout.py::test_another_acquisition_makes_other_suggestions
+clock of the coordinator: test_the_event_loop_goes_on_during_a_fit, test_a_fit_that_dies_or_hangs,
+    test_a_fit_that_nobody_waits_for
 seeds: test_threads_do_not_share_a_sequence, test_global_random_numbers_are_left_alone,
     test_samplers.py::test_the_same_request_has_the_same_answer,
     test_samplers.py::test_the_design_is_addressed_by_ordinal
@@ -61,6 +64,7 @@ too many BLAS threads: test_a_fit_has_one_thread, test_imports.py::test_imports_
 """
 
 import asyncio
+import contextlib
 import logging
 import math
 import multiprocessing
@@ -90,6 +94,7 @@ from hpopt.core.trial import TrialState
 from hpopt.samplers.base import suggest
 from hpopt.score import to_score
 from tests.named import named_in
+from tests.server import until
 from tests.simulation import Simulation
 from tests.space_helpers import typed
 
@@ -500,6 +505,29 @@ def test_a_fit_that_dies_or_hangs(
     warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert [(record.name, record.levelname) for record in warnings] == [("hpopt.coordinator", "WARNING")]
     assert asyncio.run(suggester.suggest(request)) == suggest(request)
+
+
+def test_a_fit_that_nobody_waits_for(suggester: Suggester, caplog: pytest.LogCaptureFixture) -> None:
+    """A study is given up while its fit hangs: the next study is answered at once, with its model."""
+    request = modelled()
+
+    def works() -> bool:
+        return suggester._work is not None and suggester._work.running()
+
+    async def given_up() -> list[Config]:
+        (process,) = multiprocessing.active_children()
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGSTOP)
+        task = asyncio.create_task(suggester.suggest(request))
+        await asyncio.to_thread(until, works, "the fit has begun")
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        return await suggester.suggest(request)
+
+    asyncio.run(suggester.suggest(request))  # the process is there
+    assert asyncio.run(given_up()) == suggest(request)
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 def test_threads_do_not_share_a_sequence(suggester: Suggester) -> None:
