@@ -177,7 +177,7 @@ def reports(server: EmbeddedServer, count: int, rounds: int, trials: int) -> dic
     """Round trips of `report` in each kind of round by turns; `trials` have ended in the study with the model."""
     with study(server, "modelled", num_init_trials=trials, num_workers=2) as hpo:
         fill(hpo, trials)  # without a fit; then this session ends, or it would write results files beside the reports
-    with study(server, "designed", num_init_trials=100_000, num_workers=2):
+    with study(server, "designed", acquisition="random", num_workers=2):
         pass
     found: dict[str, list[Sample]] = {kind: [] for kind in ROUNDS}
     with study(server, "reports", num_trials=1, max_iterations=1_000_000, early_stop="median_stop") as hpo:

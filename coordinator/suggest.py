@@ -61,7 +61,7 @@ class Suggester:
 
     def _replace(self) -> None:
         self.close()
-        self._pool = self._start()
+        self._pool, self._work = self._start(), None
 
     def close(self) -> None:
         """End the process, whatever it is doing."""

@@ -355,20 +355,21 @@ def test_what_is_ready_knows_what_was_handed_out() -> None:
     assert sim.study.wanted() is None
 
 
-def test_a_batch_that_holds_what_was_handed_out_is_not_made_again() -> None:
-    """The others of it were made with that one pending."""
+@pytest.mark.parametrize("place", [0, 2])
+def test_a_batch_that_holds_what_was_handed_out(place: int) -> None:
+    """Where that comes first, the others of the batch were made with it pending; else those before it were not."""
     sim = Simulation(prompt=False)
     sim.create(num_init_trials=1, num_workers=4, num_trials=100)
     sim.suggest()
     sim.complete(sim.sample())
     sim.suggest()
-    request = sim.study.wanted()
-    assert request is None
-    ready = tuple(sim.study.desk.ready)
-    sim.sample()
-    sim.send(Suggested("u1", 1, 1, ready))
-    assert sim.study.desk.ready == list(ready[1:])
-    assert sim.study.wanted() is None
+    batch = list(sim.study.desk.ready)
+    handed = sim.sample()
+    assert handed.params == batch[0]
+    rest = batch[1:]
+    sim.send(Suggested("u1", 1, 1, (*rest[:place], handed.params, *rest[place:])))
+    assert sim.study.desk.ready == rest
+    assert (sim.study.wanted() is None) == (place == 0)
 
 
 def test_another_acquisition_makes_other_suggestions() -> None:
@@ -387,6 +388,26 @@ def test_another_acquisition_makes_other_suggestions() -> None:
     assert request.spec.acquisition == "random"
     sim.suggest()
     assert isinstance(sim.ask(), Sample)
+
+
+def test_other_arguments_of_a_study_whose_memory_is_short() -> None:
+    """All that fits has been prepared: after a resume it is prepared again, not written off."""
+    space = Space({"x": SearchSpace("quniform", [1, 3, 1]), "bs": SearchSpace("choice", [8, 64])})
+    given: dict[str, Any] = {"search_space": space, "batch_size_name": "bs", "num_trials": 6, "num_workers": 4}
+    sim = Simulation()
+    sim.create(**given, num_init_trials=1, max_iterations=1)
+    first = sim.sample()
+    while first.params["bs"] != 64:
+        sim.complete(first)
+        first = sim.sample()
+    sim.out_of_memory(first)
+    sim.complete(sim.sample())
+    fits = {params["x"] for params in sim.study.desk.ready}
+    assert sim.study.desk.exhausted
+    assert fits
+    sim.create("new", resume=True, **given, num_init_trials=1, max_iterations=1, kappa=1.0)
+    assert {params["x"] for params in sim.study.desk.ready} == fits
+    assert not sim.study.desk.done
 
 
 def asha_after(ended: int, workers: int) -> Simulation:

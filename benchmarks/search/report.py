@@ -191,7 +191,8 @@ def informed(by_workers: dict[int, Results], subject: str, at: list[int]) -> lis
     """Mean regret of the subject after n trials with w pending, over that of one at a time after n - w + 1 trials.
 
     When the last of n trials began, n - w were known: one at a time knew as many when the last of n - w + 1 began. So
-    this is what pending trials cost beyond their results being late, which no peer can help.
+    this is what pending trials cost beyond their results being late, which no peer can help; or more, for with them
+    w - 1 more trials have ended.
     """
     base = by_workers[1]
     keys = sorted(set.intersection(*(set(each.common([subject])) for each in by_workers.values())))

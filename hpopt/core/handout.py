@@ -15,7 +15,7 @@ from hpopt.core.trials import OBSERVED, Trials
 PREPARE_AT_MOST = 8
 """Suggestions kept ready, so that an operator need not wait for a fit, ..."""
 REQUEST_AT_MOST = 64
-"""... and made at once for a fleet with so much room: that takes little longer than one, and they know each other."""
+"""... and made at once for a fleet with so much room: they know each other, and take three times as long as one."""
 NEWS = 0.05
 """Share of more ended trials after which suggestions of asha's are made again."""
 WRITTEN_OFF_AT_ONCE = 500
@@ -151,7 +151,7 @@ class HandOut:
         taken = {key(trial.params) for trial in self.trials.since(suggested.ordinal)}
         suggestions = [each for each in suggested.params if key(each) not in taken]
         self.ready = suggestions
-        self.unaware = not taken <= {key(each) for each in suggested.params}
+        self.unaware = not taken <= {key(each) for each in suggested.params[: len(taken)]}
         self.prune()
         if len(self.ready) < len(suggestions):
             self._refused(suggestions)
@@ -163,6 +163,7 @@ class HandOut:
         """Another spec from now on. If it differs, suggestions have to be made with it."""
         if spec != self.spec:
             self.spec, self.ready, self.epoch = spec, [], self.epoch + 1
+            self.exhausted_at = self.refused_at = None  # they were about what was ready
 
     def prune(self) -> None:
         """Drop what was suggested and has become impossible: another trial stands for it, or its batch is too large.
