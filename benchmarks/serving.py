@@ -48,9 +48,8 @@ hyper-parameters. p99 of a busy machine is noise of that machine: the PINGs tell
 Reports are those of one trainer. In a round with fits another process ends trials of a second study on the same server
 and coordinator, so that there always is a result which no fit has used yet; in a quiet round the fitting process
 sleeps. What it worked is its CPU time, as a share of the round; in the rest of its busy time it waited for a core. A
-round with a spinning process is the control: the other process ends trials of a study without a model, and one more,
-which has nothing to do with hpopt, counts for as long as the round takes. What that costs is what any program costs
-that takes a core of this machine.
+round with a spinning process is the control: nothing but a program that counts for as long as the round takes and has
+nothing to do with hpopt. What it costs is what any program costs that takes a core of this machine.
 
 Right after a result: with one worker a suggestion knows every result, so the request waits for the fit that the result
 began. With eight workers seven other trials are under way, and a suggestion made before that result is handed out
@@ -161,24 +160,17 @@ def beside(target: Callable[..., None], *args: Any) -> Iterator[None]:
 QUIET, FITS, SPINNING = ROUNDS = ("quiet", "fits", "spinning")
 
 
-@contextlib.contextmanager
-def company(server: EmbeddedServer, kind: str) -> Iterator[None]:
+def company(server: EmbeddedServer, kind: str) -> contextlib.AbstractContextManager[None]:
     """What goes on beside the reports of such a round."""
-    with contextlib.ExitStack() as stack:
-        if kind == FITS:
-            stack.enter_context(beside(keep_busy, server.url, "modelled"))
-        elif kind == SPINNING:
-            stack.enter_context(beside(keep_busy, server.url, "designed"))
-            stack.enter_context(beside(spin))
-        yield
+    if kind == FITS:
+        return beside(keep_busy, server.url, "modelled")
+    return beside(spin) if kind == SPINNING else contextlib.nullcontext()
 
 
 def reports(server: EmbeddedServer, count: int, rounds: int, trials: int) -> dict[str, list[Sample]]:
     """Round trips of `report` in each kind of round by turns; `trials` have ended in the study with the model."""
     with study(server, "modelled", num_init_trials=trials, num_workers=2) as hpo:
         fill(hpo, trials)  # without a fit; then this session ends, or it would write results files beside the reports
-    with study(server, "designed", acquisition="random", num_workers=2):
-        pass
     found: dict[str, list[Sample]] = {kind: [] for kind in ROUNDS}
     with study(server, "reports", num_trials=1, max_iterations=1_000_000, early_stop="median_stop") as hpo:
         client, config, pid = redis.Redis.from_url(server.url), config_of(hpo), fitting_process(server)
@@ -246,14 +238,10 @@ def measure(appendfsync: str, count: int, rounds: int, trials: int, asks: int) -
         found = reports(server, count, rounds, trials)
         cases = [(workers, results) for workers, results in ((1, 50), (1, 200), (8, 200)) if asks]
         asked = {(str(workers), f"from {n} on"): after_result(server, workers, n, asks, rounds) for workers, n in cases}
-    in_order = [
-        (kind, each)
-        for together in zip(*found.values(), strict=True)
-        for kind, each in zip(found, together, strict=True)
-    ]
     rows = [
         [kind, *each.cells(), f"{100 * each.worked:.0f}", f"{100 * each.busy:.0f}", str(each.results)]
-        for kind, each in in_order
+        for together in zip(*found.values(), strict=True)
+        for kind, each in zip(found, together, strict=True)
     ]
     head = f"round|{TIMES}|fitting process worked (%)|was busy (%)|results in the model's study"
     lines = [f"\n## appendfsync {appendfsync}\n", "`report`:\n", *table(head, rows), "", compared(found)]
