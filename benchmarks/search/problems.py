@@ -6,6 +6,8 @@ from benchmarks.search import lookalikes, synthetic, trainings, yahpo
 from benchmarks.search.problem import Problem
 
 DATA = Path(__file__).parent / "data"
+HALVES = ("tune", "report", "seen")
+"""Two halves, and those that were reported before."""
 
 
 def problems(half: str | None = None, data: Path = DATA) -> list[Problem]:
@@ -13,7 +15,7 @@ def problems(half: str | None = None, data: Path = DATA) -> list[Problem]:
 
     Nothing is read, loaded or trained before a truth is asked for. Raises ValueError for another half.
     """
-    if half not in (None, "tune", "report", "seen"):
+    if half not in (None, *HALVES):
         raise ValueError(f"half={half!r}; use 'tune', 'report', 'seen' or None")
     found = [*yahpo.surrogates(data / "yahpo"), *trainings.trainings(), *synthetic.functions(), *lookalikes.functions()]
     return [problem for problem in found if half in (None, problem.half)]

@@ -20,7 +20,7 @@ from itertools import chain
 from pathlib import Path
 
 from benchmarks.search.peers.registry import version
-from benchmarks.search.problems import problems
+from benchmarks.search.problems import HALVES, problems
 from benchmarks.search.results import RESULTS, Key, done
 
 ROOT = Path(__file__).parents[2]
@@ -79,8 +79,8 @@ def missing(peers: list[str], names: list[str], seeds: int, workers: list[int], 
 
 def select(text: str) -> list[str]:
     """Names of problems from what is separated by commas: halves ("tune", "report", "seen"), "all", or names."""
-    halves = {"tune": "tune", "report": "report", "seen": "seen", "all": None}
-    parts = [[each.name for each in problems(halves[part])] if part in halves else [part] for part in text.split(",")]
+    groups = {half: problems(half) for half in HALVES} | {"all": problems()}
+    parts = [[each.name for each in groups[part]] if part in groups else [part] for part in text.split(",")]
     return list(dict.fromkeys(chain.from_iterable(parts)))
 
 
