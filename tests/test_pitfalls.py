@@ -54,7 +54,7 @@ mode="min": test_minimizing_mirrors_maximizing_to_the_last_stop, test_samplers.p
     test_benchmark_peers.py::test_minimizing_mirrors_maximizing
 resume: test_a_restart_changes_no_suggestion, test_another_process_suggests_the_same,
     test_study.py::test_resume_with_other_arguments, test_spec.py::test_the_space_names_what_differs,
-    test_handout.py::test_another_acquisition_makes_other_suggestions
+    test_prepared_suggestions.py::test_another_acquisition_makes_other_suggestions
 clock of the coordinator: test_the_event_loop_goes_on_during_a_fit, test_a_fit_that_dies_or_hangs,
     test_a_fit_that_nobody_waits_for
 seeds: test_threads_do_not_share_a_sequence, test_global_random_numbers_are_left_alone,
