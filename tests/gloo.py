@@ -26,7 +26,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 import hpopt
 from hpopt import client, contacts, heartbeat
-from tests.journal import Journal
+from tests.journal import Journal, read
 
 Config = dict[str, Any]
 Job = tuple[str, Config]
@@ -68,6 +68,12 @@ class Rank:
         self.calls[trial] += 1
         self.journal.write(trial=trial, status=status.name, **note)
         return status == hpopt.status.STOP
+
+    def wait_for_the_others(self) -> None:
+        """Wait until each rank has written down as much as this one: a launcher ends them in the middle of a call."""
+        journals = [self.folder / f"rank{number}" for number in range(RANKS)]
+        count = len(read([journals[self.rank]]))
+        self.wait_for(lambda: all(len(read([path])) >= count for path in journals), f"{count} entries of each rank")
 
     def wait_for(self, check: Callable[[], bool], what: str) -> None:
         """Wait for something that others do."""
@@ -271,6 +277,7 @@ def train_restarted(folder: Path, config: Config) -> None:
         if rank.report(config, HIGH, count=count):
             break
         if (count, rank.rank, rank.calls[0]) == (0, 3, 3):
+            rank.wait_for_the_others()
             os.kill(os.getpid(), signal.SIGKILL)
     dist.destroy_process_group()
 
@@ -285,8 +292,10 @@ def train_with_oom(folder: Path, config: Config) -> None:
             break
         match (config["attempt"], rank.rank, count, rank.calls[0]):
             case (1, 3, 0, 2):
+                rank.wait_for_the_others()
                 os.kill(os.getpid(), signal.SIGKILL)
             case (1, 3, 1, 1):
+                rank.wait_for_the_others()
                 hpopt.reportOOM(config)
                 raise MemoryError(f"a batch of {config['bs']}")
     dist.destroy_process_group()
