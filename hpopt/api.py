@@ -87,7 +87,8 @@ def create(  # noqa: PLR0917 - the reference gives these arguments an order
     overwrite: bool = False,
     launch_timeout: float | None = None,
     grace_period: float = 0.1,
-    min_peers: int = 3,
+    min_peers: int = 1,
+    grace_trials: int = 0,
     operator: str | None = None,
     **unknown: Any,
 ) -> HpOpt:
@@ -137,6 +138,7 @@ def create(  # noqa: PLR0917 - the reference gives these arguments an order
             `num_workers` are trained; None: never on a shared server, 300 with the embedded one.
         grace_period: Share of the iterations in which median_stop stops nobody; 0 is no grace.
         min_peers: Other trials that must have reached a step before median_stop stops anybody there.
+        grace_trials: Trials, the first ones, that median_stop never stops.
 
     Raises:
         TypeError, ValueError: An argument is not what it may be; resume=True with other arguments than the study's.
@@ -163,7 +165,7 @@ def create(  # noqa: PLR0917 - the reference gives these arguments an order
         expected_time_ratio=expected_time_ratio, non_pure_train_ratio=non_pure_train_ratio, num_workers=num_workers,
         kappa=kappa, kappa_decay=kappa_decay, kappa_decay_delay=kappa_decay_delay, acquisition=acquisition,
         seed=seed, default_hyper_parameters=default_hyper_parameters, launch_timeout=launch_timeout,
-        grace_period=grace_period, min_peers=min_peers,
+        grace_period=grace_period, min_peers=min_peers, grace_trials=grace_trials,
     )  # fmt: skip
     folder = _folder(save_path)
     keys = StudyKeys(_namespace(namespace), study if study is not None else _study_name(folder, url))

@@ -68,7 +68,7 @@ def build_config(spec: StudySpec, identity: Identity, sample: Sample) -> dict[st
         rungs = rung_levels(spec.min_iterations or 1, spec.iterations, spec.reduction_factor, sample.bracket)
         config |= {"bracket": sample.bracket, "rungs": list(rungs)}
     else:
-        config["early_stop"] = spec.early_stop if sample.trial >= spec.num_init_trials else None
+        config["early_stop"] = spec.early_stop if sample.trial >= spec.grace_trials else None
     config["hpopt"] = {
         "version": VERSION,
         "namespace": identity.namespace,

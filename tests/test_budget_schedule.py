@@ -139,8 +139,8 @@ def test_length_counts_trials_that_are_under_way() -> None:
 
 
 def test_length_of_trials_that_no_rule_stops_is_not_asked() -> None:
-    """The initial trials of median_stop run to their end; what was assumed of the others is scaled."""
-    spec = resolved(early_stop="median_stop", num_init_trials=2)
+    """Trials that median_stop spares run to their end; what was assumed of the others is scaled."""
+    spec = resolved(early_stop="median_stop", grace_trials=2)
     trials = [ran(0), ran(1), ran(2, 3), ran(3, 3), ran(4, 3), ran(5, 3)]
     expected = (4 + 4 * 3 / assumed_length(spec, 4)) / 8
     assert measured(spec, trials, END).length == pytest.approx(expected)

@@ -137,10 +137,11 @@ def test_a_config_has_the_documented_keys(create: Create, search_alg: str, own: 
     assert config["hpopt"].keys() == {"version", "namespace", "study", "uid", "trial", "attempt", "url", "token"}
 
 
-def test_the_initial_trials_are_not_stopped_early(create: Create) -> None:
-    """config["early_stop"] is None for the first num_init_trials, then what create() was given."""
-    hpo = create(early_stop="median_stop", num_init_trials=2, num_trials=3)
-    assert [config["early_stop"] for config in run_all(hpo)] == [None, None, "median_stop"]
+@pytest.mark.parametrize(("spared", "rules"), [(2, [None, None, "median_stop"]), (0, ["median_stop"] * 3)])
+def test_the_config_names_the_rule_that_may_stop_it(create: Create, spared: int, rules: list[str | None]) -> None:
+    """config["early_stop"] is None for the first grace_trials, then what create() was given."""
+    hpo = create(early_stop="median_stop", num_init_trials=2, num_trials=3, grace_trials=spared)
+    assert [config["early_stop"] for config in run_all(hpo)] == rules
 
 
 @pytest.mark.parametrize("as_float", [False, True])

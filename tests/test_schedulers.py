@@ -52,7 +52,7 @@ def test_no_stopping_never_stops() -> None:
 
 def median_rule(iterations: int = 10, first_trial: int = 0) -> MedianStop:
     """A rule with one step of grace and three peers whose running means are 1, 2 and 3 at every step."""
-    rule = MedianStop(first_trial, math.ceil(0.1 * iterations))
+    rule = MedianStop(first_trial, math.ceil(0.1 * iterations), min_peers=3)
     for number, score in enumerate([1.0, 2.0, 3.0], start=100):
         assert not any(feed(rule, number, [score] * iterations))
     return rule
@@ -75,7 +75,7 @@ def test_median_rule_looks_at_the_best_score() -> None:
 
 def test_median_rule_compares_with_the_mean_of_the_others() -> None:
     """The others count with the mean of their scores so far, not with their best."""
-    rule = MedianStop(0, grace=1)
+    rule = MedianStop(0, grace=1, min_peers=3)
     for number in range(3):
         feed(rule, 100 + number, [0.0, 4.0])  # best 4, mean 2
     assert feed(rule, 0, [1.0, 2.0]) == [False, False]
@@ -93,8 +93,10 @@ def test_median_rule_in_mode_min() -> None:
     assert stop == Stop("median_stop", step=2, score=2.5, threshold=1.75, reason=reason)
 
 
-def test_median_rule_spares_the_initial_trials() -> None:
-    """The first num_init_trials trials are never stopped."""
+def test_median_rule_spares_the_first_trials() -> None:
+    """The first grace_trials trials are never stopped; by default there are none of those."""
+    assert MedianStop.of(Simulation().spec(max_iterations=10, grace_trials=2)).first_trial == 2
+    assert MedianStop.of(Simulation().spec(max_iterations=10, num_init_trials=3)).first_trial == 0
     rule = median_rule(first_trial=2)
     assert feed(rule, 1, [0.0] * 5) == [False] * 5
     assert feed(rule, 2, [0.0] * 5) == [False, True, True, True, True]
@@ -118,9 +120,9 @@ def test_the_guards_of_the_median_rule_are_arguments() -> None:
     assert feed(late, 2, [4.0] * 7) == [False] * 5 + [True] * 2
 
 
-def test_median_rule_needs_three_others() -> None:
-    """Two other trials say too little to stop anybody."""
-    rule = MedianStop(0, grace=1)
+def test_median_rule_needs_as_many_others_as_it_is_told() -> None:
+    """Where three are asked for, two other trials say too little to stop anybody."""
+    rule = MedianStop(0, grace=1, min_peers=3)
     feed(rule, 100, [5.0] * 4)
     feed(rule, 101, [5.0] * 4)
     assert not any(feed(rule, 0, [0.0] * 4))
@@ -147,7 +149,7 @@ def test_median_rule_ignores_trials_that_did_not_get_so_far() -> None:
 
 def test_median_rule_fills_the_steps_that_were_left_out() -> None:
     """A trial that reports every third step stands at those between with what it reported next."""
-    rule = MedianStop(0, grace=3)
+    rule = MedianStop(0, grace=3, min_peers=3)
     for number in range(3):
         for step in (3, 6):
             rule.observe(trial(100 + number), step, float(step))  # means 3 and 4.5
@@ -158,7 +160,7 @@ def test_median_rule_fills_the_steps_that_were_left_out() -> None:
 
 def test_median_rule_leaves_invalid_scores_out_of_the_mean() -> None:
     """A step without a valid score changes no mean; a trial without any is the worst."""
-    rule = MedianStop(0, grace=1)
+    rule = MedianStop(0, grace=1, min_peers=3)
     for number in range(3):
         feed(rule, 100 + number, [2.0, BAD, 2.0])
     feed(rule, 103, [BAD] * 3)
@@ -184,7 +186,7 @@ curves = st.lists(st.lists(st.floats(-5, 5) | st.just(BAD), min_size=1, max_size
 @given(curves)
 def test_median_rule_by_definition(curves: list[list[float]]) -> None:
     """It agrees with the definition, written down without any bookkeeping."""
-    rule = MedianStop(0, grace=1)
+    rule = MedianStop(0, grace=1, min_peers=3)
     for number, scores in enumerate(curves):
         for step, stops in enumerate(feed(rule, number, scores), start=1):
             others = [mean_of(other[:step]) for other in curves[:number] if len(other) >= step]
@@ -347,7 +349,7 @@ def test_rules_can_be_rebuilt(events: list[tuple[int, int, float]], kind: str, d
     """Fed trial by trial instead of as they came, and with one forgotten, a rule ends up in the same state."""
 
     def make() -> Any:
-        return asha((1, 2, 4, 8, 16)) if kind == "asha" else MedianStop(0, grace=1)
+        return asha((1, 2, 4, 8, 16)) if kind == "asha" else MedianStop(0, grace=1, min_peers=3)
 
     live = make()
     curves: dict[int, list[tuple[int, float]]] = {number: [] for number in range(6)}

@@ -43,6 +43,7 @@ ACCEPTED: dict[str, list[Any]] = {
     "launch_timeout": [None, 0.1, 60],
     "grace_period": [0, 0.0, 0.1, 1],
     "min_peers": [1, 3],
+    "grace_trials": [0, 1, 5],
 }
 NOT_INTS: list[Any] = [True, 1.0, "1", [1], math.nan]
 NOT_NUMBERS: list[Any] = [True, "1", [1], 1j]
@@ -75,6 +76,7 @@ WRONG_VALUE: dict[str, list[Any]] = {
     "launch_timeout": [0, -1, *NOT_FINITE],
     "grace_period": [-0.1, 1.1, 5, *NOT_FINITE],
     "min_peers": [0, -1],
+    "grace_trials": [-1],
 }
 WRONG_TYPE: dict[str, list[Any]] = {
     "full_dataset_size": [*NOT_INTS, None],
@@ -101,6 +103,7 @@ WRONG_TYPE: dict[str, list[Any]] = {
     "launch_timeout": NOT_NUMBERS,
     "grace_period": [*NOT_NUMBERS, None],
     "min_peers": [*NOT_INTS, None],
+    "grace_trials": [*NOT_INTS, None],
 }
 
 
@@ -200,6 +203,7 @@ NO_CHANGES: dict[str, Any] = {
     "seed": 8,
     "grace_period": 0.2,
     "min_peers": 5,
+    "grace_trials": 2,
     "default_hyper_parameters": ({"lr": 0.5, "bs": 8},),
 }
 

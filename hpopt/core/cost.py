@@ -100,7 +100,7 @@ def trial_epochs(spec: StudySpec, pace: Pace = AS_ASSUMED) -> float:
 
 def spared_trials(spec: StudySpec) -> int:
     """How many trials, the first ones, are not stopped by any rule."""
-    return spec.num_init_trials if spec.search_alg == "bayes_opt" and spec.early_stop == "median_stop" else 0
+    return spec.grace_trials if spec.search_alg == "bayes_opt" and spec.early_stop == "median_stop" else 0
 
 
 def assumed_length(spec: StudySpec, trials: int) -> float:
@@ -125,7 +125,7 @@ def stages(spec: StudySpec, trials: float) -> list[Stage]:
 
 
 def _bayes_epochs(spec: StudySpec, pace: Pace) -> float:
-    """Waves of W trials of m epochs each; median stopping shortens those after the initial ones."""
+    """Waves of W trials of m epochs each; median stopping shortens all but those that it spares."""
     waves = math.ceil(spec.trials / spec.num_workers)
     initial = math.ceil(min(spec.trials, spared_trials(spec)) / spec.num_workers)
     full = spec.iterations * pace.spread
@@ -134,7 +134,7 @@ def _bayes_epochs(spec: StudySpec, pace: Pace) -> float:
 
 
 def _stopped_share(spec: StudySpec) -> float:
-    """The share of its epochs that a trial of bayes_opt is assumed to run, after the initial ones."""
+    """The share of its epochs that a trial of bayes_opt is assumed to run, unless it is spared."""
     if spec.early_stop != "median_stop":
         return 1.0
     return 1 - MEDIAN_SAVES * (1 - grace_steps(spec) / spec.iterations)

@@ -64,7 +64,8 @@ class StudySpec:
     default_hyper_parameters: tuple[dict[str, Any], ...] = ()
     launch_timeout: float | None = None
     grace_period: float = 0.1
-    min_peers: int = 3
+    min_peers: int = 1
+    grace_trials: int = 0
 
     def to_wire(self) -> dict[str, Any]:
         """The spec as plain values."""

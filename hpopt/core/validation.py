@@ -129,4 +129,5 @@ _CHECKS: dict[str, _Check] = {
     "launch_timeout": optional(number(lambda seconds: seconds > 0, "use seconds above 0, or None for no limit")),
     "grace_period": number(lambda share: 0 <= share <= 1, "use a share of the iterations, from 0 (no grace) to 1"),
     "min_peers": integer(1),
+    "grace_trials": integer(0),
 }

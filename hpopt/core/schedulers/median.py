@@ -60,8 +60,8 @@ class MedianStop:
     Arrays, because a large study has millions of points: 20 bytes for each.
     """
 
-    def __init__(self, first_trial: int, grace: int, min_peers: int = 3, sign: float = 1.0) -> None:
-        """Stop no trial numbered below `first_trial` (the initial design), none in its first `grace` steps.
+    def __init__(self, first_trial: int, grace: int, min_peers: int = 1, sign: float = 1.0) -> None:
+        """Stop no trial numbered below `first_trial`, none in its first `grace` steps.
 
         And none at a step that fewer than `min_peers` others have reached.
         """
@@ -76,7 +76,7 @@ class MedianStop:
     @classmethod
     def of(cls, spec: StudySpec) -> Self:
         """The rule for a resolved spec."""
-        return cls(spec.num_init_trials, grace_steps(spec), spec.min_peers, spec.sign)
+        return cls(spec.grace_trials, grace_steps(spec), spec.min_peers, spec.sign)
 
     def observe(self, trial: Trial, step: int, goodness: float) -> Stop | None:
         """See Scheduler. The peers' median is taken before this trial joins them at the step."""
