@@ -62,7 +62,7 @@ def snapshot(study: Study) -> Any:
         return None
     trials, scheduler = study.trials, study.attempts.scheduler
     records = [unpacked(trial.to_wire()) for trial in trials]
-    curves = {number: curve for number, curve in getattr(scheduler, "curves", {}).items() if curve.means}
+    curves = {number: curve for number, curve in getattr(scheduler, "curves", {}).items() if curve.later.steps}
     means = {step: sorted(means) for step, means in getattr(scheduler, "by_step", {}).items() if means}
     rungs = getattr(scheduler, "rungs", None), getattr(scheduler, "progress", None)
     indexes = sorted(trials.pending), trials.ended, trials._handed, list(study.desk.requests.items())

@@ -1,6 +1,7 @@
-"""Median stopping: a trial stops when its best is worse than the median of what the others averaged by that step.
+"""Median stopping: a trial stops when its best is worse than the median of what the others averaged lately.
 
-Golovin et al., "Google Vizier: A Service for Black-Box Optimization", KDD 2017, section 3.2.2.
+Golovin et al., "Google Vizier: A Service for Black-Box Optimization", KDD 2017, section 3.2.2, but that the means of
+the others are over the later half of the steps, not over all: how a training began says little about how it goes on.
 """
 
 import math
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from hpopt.core.schedulers.base import Stop, shown
+from hpopt.core.schedulers.later_half import LaterHalf, first_of
 from hpopt.core.spec import StudySpec
 from hpopt.core.trial import Trial
 
@@ -25,39 +27,35 @@ def grace_steps(spec: StudySpec) -> int:
 
 @dataclass(slots=True)
 class _Curve:
-    """One trial's valid scores in sum, and its running mean after each step it reported."""
+    """One trial's scores, as goodness, and what they come to."""
 
     best: float = -math.inf
-    total: float = 0.0
-    valid: int = 0
-    steps: "array[int]" = field(default_factory=lambda: array("I"))
-    means: "array[float]" = field(default_factory=lambda: array("d"))
+    mean: float = -math.inf
+    """Over the later half of the steps; never above `best`."""
+    later: LaterHalf = field(default_factory=LaterHalf)
     marks: list[tuple[int, float]] = field(default_factory=list)
 
     def add(self, step: int, goodness: float) -> range:
-        """Take in a step; the steps that have its running mean: it stands for those before it that were left out."""
-        if goodness > -math.inf:
-            self.best = max(self.best, goodness)
-            self.total += goodness
-            self.valid += 1
-        before = self.steps[-1] if self.steps else 0
+        """Take in a step; the steps that have the mean there: it stands for those before it that were left out."""
+        self.best = max(self.best, goodness)
+        before = self.later.steps[-1] if self.later.steps else 0
         if step.bit_length() > before.bit_length() and self.best > -math.inf:  # about where the steps have doubled
             self.marks.append((step, self.best))
-        self.steps.append(step)
+        self.later.add(step, goodness)
         # rounding, and the overflow of a sum, could lift a mean above the best: then equal scores would be worse
-        self.means.append(min(self.best, self.total / self.valid) if self.valid else -math.inf)
+        self.mean = min(self.best, self.later.mean())
         return _stands_for(before, step)
 
 
 def _stands_for(before: int, step: int) -> range:
-    """The steps whose running mean is that of `step`, when `before` was the last one reported."""
+    """The steps whose mean is that of `step`, when `before` was the last one reported."""
     return range(max(before, step - GAP) + 1, step + 1)
 
 
 class MedianStop:
-    """The rule. `by_step[t]` holds, sorted, the running mean at step t of every trial that got there.
+    """The rule. `by_step[t]` holds, sorted, the mean at step t of every trial that got there.
 
-    Arrays, because a large study has millions of points: 20 bytes for each.
+    Arrays, because a large study has millions of points: less than 24 bytes for each.
     """
 
     def __init__(self, first_trial: int, grace: int, min_peers: int = 1, sign: float = 1.0) -> None:
@@ -84,11 +82,12 @@ class MedianStop:
         curve = self.curves.setdefault(trial.id, _Curve())
         median = self._median(step)
         for passed in curve.add(step, goodness):
-            insort(self._peers(passed), curve.means[-1])
+            insort(self._peers(passed), curve.mean)
         if trial.id < self.first_trial or step <= self.grace or median is None or not curve.best < median:
             return None
         best, cutoff = self.sign * curve.best, self.sign * median
-        reason = f"median_stop: best {best:.6g} by step {step} is worse than {cutoff:.6g}, the median of others' means"
+        peers = f"the median of others' means since step {first_of(step)}"
+        reason = f"median_stop: best {best:.6g} by step {step} is worse than {cutoff:.6g}, {peers}"
         return Stop("median_stop", step, shown(curve.best, self.sign), cutoff, reason)
 
     def recall(self, trial: Trial, scores: Iterable[tuple[int, float]]) -> None:
@@ -96,7 +95,7 @@ class MedianStop:
         curve = self.curves.setdefault(trial.id, _Curve())
         for step, goodness in scores:
             for passed in curve.add(step, goodness):
-                self._peers(passed).append(curve.means[-1])
+                self._peers(passed).append(curve.mean)
         self._sorted = False
 
     def marks(self, trial: Trial) -> tuple[tuple[int, float], ...]:
@@ -106,11 +105,11 @@ class MedianStop:
     def forget(self, trial: Trial) -> None:
         """See Scheduler."""
         self._sort()
-        curve = self.curves.pop(trial.id, _Curve())
-        for before, step, mean in zip([0, *curve.steps], curve.steps, curve.means, strict=False):
-            for passed in _stands_for(before, step):
+        curve, again = self.curves.pop(trial.id, _Curve()), _Curve()
+        for step, goodness in zip(curve.later.steps, curve.later.scores, strict=True):
+            for passed in again.add(step, goodness):  # comes to the very means that it came to before
                 peers = self.by_step[passed]
-                del peers[bisect_left(peers, mean)]
+                del peers[bisect_left(peers, again.mean)]
 
     def _peers(self, step: int) -> "array[float]":
         return self.by_step.setdefault(step, array("d"))
