@@ -51,7 +51,7 @@ def test_no_stopping_never_stops() -> None:
 
 
 def median_rule(iterations: int = 10, first_trial: int = 0) -> MedianStop:
-    """A rule with one step of grace and three peers whose running means are 1, 2 and 3 at every step."""
+    """A rule with one step of grace and three peers whose means are 1, 2 and 3 at every step."""
     rule = MedianStop(first_trial, math.ceil(0.1 * iterations), min_peers=3)
     for number, score in enumerate([1.0, 2.0, 3.0], start=100):
         assert not any(feed(rule, number, [score] * iterations))
@@ -64,7 +64,7 @@ def median_rule(iterations: int = 10, first_trial: int = 0) -> MedianStop:
     ids=["worse than the median", "equal to it", "better", "no valid score"],
 )
 def test_median_rule(best: float, stops: bool) -> None:
-    """A trial stops when its best is worse than the median of what the others averaged by that step; a tie goes on."""
+    """A trial stops when its best is worse than the median of the others' means; a tie goes on."""
     assert feed(median_rule(), 0, [best, best]) == [False, stops]
 
 
@@ -89,7 +89,8 @@ def test_median_rule_in_mode_min() -> None:
         feed(rule, number, [-loss] * 5)
     assert feed(rule, 1, [-1.5, -1.5]) == [False, False]
     stop = [rule.observe(trial(2), step, -2.5) for step in (1, 2)][-1]
-    reason = "median_stop: best 2.5 by step 2 is worse than 1.75, the median of others' means since step 2"
+    peers = "the median of others' means over the later half of their steps"
+    reason = f"median_stop: best 2.5 by step 2 is worse than 1.75, {peers}"
     assert stop == Stop("median_stop", step=2, score=2.5, threshold=1.75, reason=reason)
 
 
@@ -130,10 +131,10 @@ def test_median_rule_needs_as_many_others_as_it_is_told() -> None:
 
 
 def test_median_rule_is_not_held_up_by_a_long_gap() -> None:
-    """A report stands for a thousand steps before it at most; forgetting it leaves nothing."""
-    rule = MedianStop(0, grace=100_000)
-    rule.observe(trial(0), 999_999, 1.0)
-    assert (min(rule.by_step), max(rule.by_step), len(rule.by_step)) == (999_000, 999_999, 1_000)
+    """Of the steps that are left out between two reports the last thousand count; forgetting them leaves nothing."""
+    rule = MedianStop(0, grace=1_000_000)
+    assert not any(rule.observe(trial(0), step, 1.0) for step in (1, 999_999))
+    assert (min(rule.by_step), sorted(rule.by_step)[1], len(rule.by_step)) == (1, 998_999, 1_002)
     rule.forget(trial(0))
     assert not any(rule.by_step.values())
 
@@ -148,24 +149,34 @@ def test_median_rule_ignores_trials_that_did_not_get_so_far() -> None:
 
 
 def test_median_rule_fills_the_steps_that_were_left_out() -> None:
-    """A trial that reports every third step stands at those between with what it reported next."""
+    """Between two reports a trial counts with what it had by then, not with what came of it; before the first not."""
     rule = MedianStop(0, grace=3, min_peers=3)
     for number in range(3):
-        for step in (3, 5):
-            rule.observe(trial(100 + number), step, float(step))  # means 3 and 4
-    assert [median(rule.by_step[step]) for step in range(1, 6)] == [3.0, 3.0, 3.0, 4.0, 4.0]
-    assert feed(rule, 0, [3.5], first=3) == [False]
-    assert feed(rule, 1, [3.5], first=4) == [True]
+        for step in (3, 7):
+            rule.observe(trial(100 + number), step, float(step))
+    assert {step: median(means) for step, means in rule.by_step.items()} == {3: 3.0, 4: 3.0, 5: 3.0, 6: 3.0, 7: 7.0}
+    assert feed(rule, 0, [2.9], first=3) == [False]
+    assert feed(rule, 1, [2.9], first=4) == [True]
+    assert feed(rule, 2, [3.0] * 6, first=2) == [False] * 5 + [True]
+
+
+def test_who_reports_seldom_is_no_bar_for_who_reports_often() -> None:
+    """Two trials that learn alike both go on, whichever of them reports at every step."""
+    rule = MedianStop(0, grace=1)
+    for step in range(10, 101, 10):
+        rule.observe(trial(0), step, float(step))
+    assert not any(feed(rule, 1, map(float, range(1, 101))))
 
 
 def test_median_rule_leaves_invalid_scores_out_of_the_mean() -> None:
-    """A step without a valid score changes no mean; a trial without any in the later half is the worst there."""
+    """The mean is that of the valid scores in the later half; a trial without any there is the worst."""
     rule = MedianStop(0, grace=1, min_peers=3)
     for number in range(3):
-        feed(rule, 100 + number, [2.0, 2.0, BAD])
-    feed(rule, 103, [9.0, BAD, BAD])
-    assert list(rule.by_step[3]) == [BAD, 2.0, 2.0, 2.0]
-    assert feed(rule, 0, [1.0, 1.0, 1.9]) == [False, True, True]
+        feed(rule, 100 + number, [9.0, 2.0, BAD, 4.0, BAD])
+    feed(rule, 103, [9.0, 9.0, BAD, BAD, BAD])
+    assert list(rule.by_step[4]) == [BAD, 4.0, 4.0, 4.0]
+    assert list(rule.by_step[5]) == [BAD, 4.0, 4.0, 4.0]
+    assert feed(rule, 0, [1.0, 2.0, 2.0, 3.9, 4.0]) == [False, False, False, True, False]
 
 
 def test_median_rule_forgets() -> None:

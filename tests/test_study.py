@@ -74,8 +74,9 @@ def test_the_first_create_may_resume() -> None:
         ({"num_brackets": 6, "max_iterations": 243, "reduction_factor": 3}, {"num_brackets": 6}, None),
         ({"early_stop": "median_stop"}, {"early_stop": None}, "early_stop='median_stop' is ignored"),
         ({"min_iterations": 9, "num_brackets": 2}, {"num_brackets": 1}, "min_iterations=9"),
+        ({"grace_period": 0.5}, {"grace_period": 0.5}, "grace_period, min_peers and grace_trials are ignored"),
     ],
-    ids=["too many brackets", "just enough", "early_stop", "min_iterations"],
+    ids=["too many brackets", "just enough", "early_stop", "min_iterations", "guards"],
 )
 def test_what_does_not_apply_to_asha(given: dict[str, Any], expected: dict[str, Any], notice: str | None) -> None:
     """It is changed with a notice, and resuming with the same arguments is no difference."""
@@ -85,6 +86,15 @@ def test_what_does_not_apply_to_asha(given: dict[str, Any], expected: dict[str, 
     assert {name: getattr(answer.spec, name) for name in expected} == expected
     assert any(text.startswith(notice) for text in answer.notices) if notice else not answer.notices[1:]
     assert isinstance(sim.create(search_alg="asha", resume=True, **given), Created)
+
+
+def test_guards_without_a_rule_to_guard_against() -> None:
+    """bayes_opt says so too, unless it stops trials by the median."""
+    text = "grace_period, min_peers and grace_trials are ignored: they are for early_stop='median_stop'"
+    for early_stop, ignored in ((None, True), ("median_stop", False)):
+        answer = Simulation().create(early_stop=early_stop, min_peers=2)
+        assert isinstance(answer, Created)
+        assert (text in answer.notices) == ignored
 
 
 def test_min_iterations_beyond_the_last() -> None:

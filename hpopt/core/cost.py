@@ -99,8 +99,9 @@ def trial_epochs(spec: StudySpec, pace: Pace = AS_ASSUMED) -> float:
 
 
 def spared_trials(spec: StudySpec) -> int:
-    """How many trials, the first ones, are not stopped by any rule."""
-    return spec.grace_trials if spec.search_alg == "bayes_opt" and spec.early_stop == "median_stop" else 0
+    """How many trials, the first ones, no rule stops: those to be spared, or whom the others are compared with."""
+    median = spec.search_alg == "bayes_opt" and spec.early_stop == "median_stop"
+    return max(spec.grace_trials, spec.min_peers) if median else 0
 
 
 def assumed_length(spec: StudySpec, trials: int) -> float:
@@ -127,7 +128,7 @@ def stages(spec: StudySpec, trials: float) -> list[Stage]:
 def _bayes_epochs(spec: StudySpec, pace: Pace) -> float:
     """Waves of W trials of m epochs each; median stopping shortens all but those that it spares."""
     waves = math.ceil(spec.trials / spec.num_workers)
-    initial = math.ceil(min(spec.trials, spared_trials(spec)) / spec.num_workers)
+    initial = min(spec.trials, spared_trials(spec)) / spec.num_workers  # no worker waits until the others' are done
     full = spec.iterations * pace.spread
     later = full * _stopped_share(spec) * pace.length
     return (initial * full + (waves - initial) * later + waves * pace.overhead) / pace.busy

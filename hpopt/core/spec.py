@@ -16,6 +16,8 @@ ACQUISITIONS = ("mix", "log_ei", "ucb", "random")
 
 DEFAULT_KAPPA = (2.576, 1.0, 0)
 """kappa, kappa_decay and kappa_decay_delay of a user who left them alone: then the acquisition is ours to choose."""
+DEFAULT_GUARDS = (0.1, 1, 0)
+"""grace_period, min_peers and grace_trials of a user who left them alone."""
 
 ASHA_DESIGN = 5
 """So many trials of asha are spread over the space before a model is asked: fewer results teach it nothing."""

@@ -41,7 +41,7 @@ from hpopt.core.messages import (
     Withdraw,
 )
 from hpopt.core.schedule import Schedule
-from hpopt.core.spec import DEFAULT_KAPPA, StudySpec, inherited, resumed
+from hpopt.core.spec import DEFAULT_GUARDS, DEFAULT_KAPPA, StudySpec, inherited, resumed
 from hpopt.core.trial import Trial, TrialState
 from hpopt.core.trials import NOBODY, Trials
 
@@ -332,5 +332,7 @@ def _planned(spec: StudySpec) -> tuple[StudySpec, list[str]]:
         spec = dataclasses.replace(spec, early_stop=None)
     if spec.search_alg == "asha" and (spec.kappa, spec.kappa_decay, spec.kappa_decay_delay) != DEFAULT_KAPPA:
         notices.append("kappa, kappa_decay and kappa_decay_delay are ignored: asha draws a kappa for each suggestion")
+    if spec.early_stop is None and (spec.grace_period, spec.min_peers, spec.grace_trials) != DEFAULT_GUARDS:
+        notices.append("grace_period, min_peers and grace_trials are ignored: they are for early_stop='median_stop'")
     planned, more = plan(spec)
     return planned, [*notices, *more]

@@ -32,6 +32,7 @@ class Scheduler:
 
     def __init__(self, task: Task, scheduler: Any) -> None:
         self._spaces = task.space
+        self._declared = parameters(task.space)
         self._scheduler = scheduler
         self._running: dict[int, Any] = {}
         self._asked = 0
@@ -44,7 +45,8 @@ class Scheduler:
         self._scheduler.on_trial_add(trial)
         self._running[self._asked] = trial
         self._asked += 1
-        return configuration(self._spaces, suggestion.config)
+        inside = {key: _inside(self._declared[key], raw) for key, raw in suggestion.config.items()}
+        return configuration(self._spaces, inside)
 
     def report(self, trial: int, epoch: int, score: float) -> bool:
         """A result, and whether the decision is to stop; after the last epoch it always is."""
@@ -70,6 +72,11 @@ def make(name: str, task: Task, seed: int) -> Scheduler:
         space, metric=SCORE, time_attr=EPOCH, max_t=task.epochs, do_minimize=False, random_seed=seed
     )
     return Scheduler(task, scheduler)
+
+
+def _inside(parameter: Parameter, raw: Any) -> Any:
+    """What was suggested, moved to the end of the range where it lies outside, as some integers of BOHB's do."""
+    return raw if parameter.kind == "label" else min(max(raw, parameter.low), parameter.high)
 
 
 def _domain(parameter: Parameter) -> Any:

@@ -36,14 +36,10 @@ class Parameter:
         return cls(space, "float", float(low), float(high), log)
 
     def value(self, raw: Any) -> Any:
-        """The hyper-parameter's value for a float, integer or label of the optimizer.
-
-        Rounding errors are put right, and what lies outside of the range, as some of BOHB's do, is moved to its end.
-        """
+        """The hyper-parameter's value for a float, integer or label of the optimizer; rounding errors are put right."""
         if self.kind == "float":
             return self.space.nearest(float(raw))
-        index = int(raw) - int(self.low)
-        return self.space.value_at(min(max(index, 0), (self.space.size or 1) - 1))
+        return self.space.value_at(int(raw) - int(self.low))
 
 
 def parameters(spaces: Mapping[str, SearchSpace]) -> dict[str, Parameter]:

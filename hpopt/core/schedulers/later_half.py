@@ -6,11 +6,6 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 
 
-def first_of(step: int) -> int:
-    """The first of the steps that the mean at this step is over."""
-    return step // 2 + 1
-
-
 def _doubles() -> "array[float]":
     return array("d")
 
@@ -18,6 +13,8 @@ def _doubles() -> "array[float]":
 @dataclass(slots=True)
 class LaterHalf:
     """All steps and scores of one trial, as they come, and the mean of the valid ones (finite) in the later half.
+
+    At step 10 that is over steps 6 to 10, at step 11 over 6 to 11: those above half of the step, as far as they came.
 
     A step takes constant time on average. Nothing is ever subtracted from a sum: a huge loss at the first steps would
     leave its rounding error there for good. So the half is summed in two parts: a fixed one that only loses steps, with
@@ -41,7 +38,7 @@ class LaterHalf:
         self.scores.append(score)
         self._growing += _summand(score)
         self._valid += score > -math.inf
-        while self.steps[self._start] < first_of(step):
+        while self.steps[self._start] <= step // 2:
             self._valid -= self.scores[self._start] > -math.inf
             self._start += 1
             del self._fixed[-1:]
@@ -51,7 +48,7 @@ class LaterHalf:
             self._growing = 0.0
 
     def mean(self) -> float:
-        """Of the valid scores in the half; -inf without any."""
+        """Of the valid scores in the half; -inf without any. Infinite too where their sum overflows."""
         return (self._fixed[-1] + self._growing) / self._valid if self._valid else -math.inf
 
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from hpopt.core.schedulers.base import Stop, shown
-from hpopt.core.schedulers.later_half import LaterHalf, first_of
+from hpopt.core.schedulers.later_half import LaterHalf
 from hpopt.core.spec import StudySpec
 from hpopt.core.trial import Trial
 
 GAP = 1_000
-"""A report stands for so many steps at most: whoever leaves out more has no peers at those."""
+"""A trial that leaves out more steps counts at the last so many of these only, so that no report takes long."""
 
 
 def grace_steps(spec: StudySpec) -> int:
@@ -35,21 +35,18 @@ class _Curve:
     later: LaterHalf = field(default_factory=LaterHalf)
     marks: list[tuple[int, float]] = field(default_factory=list)
 
-    def add(self, step: int, goodness: float) -> range:
-        """Take in a step; the steps that have the mean there: it stands for those before it that were left out."""
-        self.best = max(self.best, goodness)
+    def add(self, step: int, goodness: float) -> list[tuple[int, float]]:
+        """Take in a step; the mean at it, and before it that at each step since the last one, which were left out."""
         before = self.later.steps[-1] if self.later.steps else 0
+        left_out = range(max(before + 1, step - GAP), step) if before else ()
+        passed = [(each, self.mean) for each in left_out]
+        self.best = max(self.best, goodness)
         if step.bit_length() > before.bit_length() and self.best > -math.inf:  # about where the steps have doubled
             self.marks.append((step, self.best))
         self.later.add(step, goodness)
         # rounding, and the overflow of a sum, could lift a mean above the best: then equal scores would be worse
         self.mean = min(self.best, self.later.mean())
-        return _stands_for(before, step)
-
-
-def _stands_for(before: int, step: int) -> range:
-    """The steps whose mean is that of `step`, when `before` was the last one reported."""
-    return range(max(before, step - GAP) + 1, step + 1)
+        return [*passed, (step, self.mean)]
 
 
 class MedianStop:
@@ -81,12 +78,12 @@ class MedianStop:
         self._sort()
         curve = self.curves.setdefault(trial.id, _Curve())
         median = self._median(step)
-        for passed in curve.add(step, goodness):
-            insort(self._peers(passed), curve.mean)
+        for passed, mean in curve.add(step, goodness):
+            insort(self._peers(passed), mean)
         if trial.id < self.first_trial or step <= self.grace or median is None or not curve.best < median:
             return None
         best, cutoff = self.sign * curve.best, self.sign * median
-        peers = f"the median of others' means since step {first_of(step)}"
+        peers = "the median of others' means over the later half of their steps"
         reason = f"median_stop: best {best:.6g} by step {step} is worse than {cutoff:.6g}, {peers}"
         return Stop("median_stop", step, shown(curve.best, self.sign), cutoff, reason)
 
@@ -94,8 +91,8 @@ class MedianStop:
         """See Scheduler. Sorting once, before the next decision, is far quicker than keeping in order."""
         curve = self.curves.setdefault(trial.id, _Curve())
         for step, goodness in scores:
-            for passed in curve.add(step, goodness):
-                self._peers(passed).append(curve.mean)
+            for passed, mean in curve.add(step, goodness):
+                self._peers(passed).append(mean)
         self._sorted = False
 
     def marks(self, trial: Trial) -> tuple[tuple[int, float], ...]:
@@ -107,9 +104,9 @@ class MedianStop:
         self._sort()
         curve, again = self.curves.pop(trial.id, _Curve()), _Curve()
         for step, goodness in zip(curve.later.steps, curve.later.scores, strict=True):
-            for passed in again.add(step, goodness):  # comes to the very means that it came to before
+            for passed, mean in again.add(step, goodness):  # the very means that it came to before
                 peers = self.by_step[passed]
-                del peers[bisect_left(peers, again.mean)]
+                del peers[bisect_left(peers, mean)]
 
     def _peers(self, step: int) -> "array[float]":
         return self.by_step.setdefault(step, array("d"))
