@@ -89,6 +89,7 @@ def create(  # noqa: PLR0917 - the reference gives these arguments an order
     grace_period: float = 0.1,
     min_peers: int = 1,
     grace_trials: int = 0,
+    lenient_every: int = 2,
     operator: str | None = None,
     **unknown: Any,
 ) -> HpOpt:
@@ -139,6 +140,8 @@ def create(  # noqa: PLR0917 - the reference gives these arguments an order
         grace_period: Share of the iterations in which median_stop stops nobody; 0 is no grace.
         min_peers: Other trials that must have reached a step before median_stop stops anybody there.
         grace_trials: Trials, the first ones, that median_stop never stops.
+        lenient_every: Of so many trials median_stop compares one with where the others were at half its step, so that
+            what learns slowly and ends well is found; 0: none.
 
     Raises:
         TypeError, ValueError: An argument is not what it may be; resume=True with other arguments than the study's.
@@ -166,6 +169,7 @@ def create(  # noqa: PLR0917 - the reference gives these arguments an order
         kappa=kappa, kappa_decay=kappa_decay, kappa_decay_delay=kappa_decay_delay, acquisition=acquisition,
         seed=seed, default_hyper_parameters=default_hyper_parameters, launch_timeout=launch_timeout,
         grace_period=grace_period, min_peers=min_peers, grace_trials=grace_trials,
+        lenient_every=lenient_every,
     )  # fmt: skip
     folder = _folder(save_path)
     keys = StudyKeys(_namespace(namespace), study if study is not None else _study_name(folder, url))

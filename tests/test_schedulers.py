@@ -89,7 +89,7 @@ def test_median_rule_in_mode_min() -> None:
         feed(rule, number, [-loss] * 5)
     assert feed(rule, 1, [-1.5, -1.5]) == [False, False]
     stop = [rule.observe(trial(2), step, -2.5) for step in (1, 2)][-1]
-    peers = "the median of others' means over the later half of their steps"
+    peers = "the median of others' means over the later half of 2 steps"
     reason = f"median_stop: best 2.5 by step 2 is worse than 1.75, {peers}"
     assert stop == Stop("median_stop", step=2, score=2.5, threshold=1.75, reason=reason)
 
@@ -101,6 +101,21 @@ def test_median_rule_spares_the_first_trials() -> None:
     rule = median_rule(first_trial=2)
     assert feed(rule, 1, [0.0] * 5) == [False] * 5
     assert feed(rule, 2, [0.0] * 5) == [False, True, True, True, True]
+
+
+def test_median_rule_gives_some_trials_twice_the_time() -> None:
+    """Every second trial is compared with where the others were at half its step, and its reason says so."""
+    assert MedianStop.of(Simulation().spec(max_iterations=10)).lenient_every == 2
+    rule = MedianStop(0, grace=1, lenient_every=2)
+    feed(rule, 100, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+    slow = [0.5, 1.0, 1.5, 2.0, 2.5, 3.0]
+    assert feed(rule, 2, slow[:2]) == [False, True]
+    assert feed(rule, 3, slow) == [False] * 6
+    assert feed(rule, 5, [0.25, 0.5]) == [False, False]  # the other slow ones count too: 1, 0.5 and 0.5 after one step
+    stop = rule.observe(trial(5), 3, 0.75)
+    peers = "the median of others' means over the later half of 2 steps (1 trial in 2 is given twice the time)"
+    assert stop is not None
+    assert stop.reason == f"median_stop: best 0.75 by step 3 is worse than 1, {peers}"
 
 
 @pytest.mark.parametrize(("iterations", "grace"), [(1, 1), (10, 1), (11, 2), (20, 2), (25, 3)])
@@ -195,13 +210,15 @@ eighths = st.integers(-40, 40).map(lambda count: count / 8)
 curves = st.lists(st.lists(eighths | st.just(BAD), min_size=1, max_size=9), min_size=1, max_size=8)
 
 
-@given(curves)
-def test_median_rule_by_definition(curves: list[list[float]]) -> None:
+@given(curves, st.integers(0, 3))
+def test_median_rule_by_definition(curves: list[list[float]], lenient_every: int) -> None:
     """It agrees with the definition, written down without any bookkeeping."""
-    rule = MedianStop(0, grace=1, min_peers=3)
+    rule = MedianStop(0, grace=1, min_peers=3, lenient_every=lenient_every)
     for number, scores in enumerate(curves):
+        lenient = lenient_every > 0 and number % lenient_every == lenient_every - 1
         for step, stops in enumerate(feed(rule, number, scores), start=1):
-            others = [mean_of(other[step // 2 : step]) for other in curves[:number] if len(other) >= step]
+            until = math.ceil(step / 2) if lenient else step
+            others = [mean_of(other[until // 2 : until]) for other in curves[:number] if len(other) >= until]
             expected = len(others) >= 3 and step > 1 and max(scores[:step]) < median_of(others)
             assert stops == expected
 

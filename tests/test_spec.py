@@ -44,6 +44,7 @@ ACCEPTED: dict[str, list[Any]] = {
     "grace_period": [0, 0.0, 0.1, 1],
     "min_peers": [1, 3],
     "grace_trials": [0, 1, 5],
+    "lenient_every": [0, 1, 2, 9],
 }
 NOT_INTS: list[Any] = [True, 1.0, "1", [1], math.nan]
 NOT_NUMBERS: list[Any] = [True, "1", [1], 1j]
@@ -77,6 +78,7 @@ WRONG_VALUE: dict[str, list[Any]] = {
     "grace_period": [-0.1, 1.1, 5, *NOT_FINITE],
     "min_peers": [0, -1],
     "grace_trials": [-1],
+    "lenient_every": [-1],
 }
 WRONG_TYPE: dict[str, list[Any]] = {
     "full_dataset_size": [*NOT_INTS, None],
@@ -104,6 +106,7 @@ WRONG_TYPE: dict[str, list[Any]] = {
     "grace_period": [*NOT_NUMBERS, None],
     "min_peers": [*NOT_INTS, None],
     "grace_trials": [*NOT_INTS, None],
+    "lenient_every": [*NOT_INTS, None],
 }
 
 
@@ -204,6 +207,7 @@ NO_CHANGES: dict[str, Any] = {
     "grace_period": 0.2,
     "min_peers": 5,
     "grace_trials": 2,
+    "lenient_every": 4,
     "default_hyper_parameters": ({"lr": 0.5, "bs": 8},),
 }
 

@@ -74,7 +74,7 @@ def test_the_first_create_may_resume() -> None:
         ({"num_brackets": 6, "max_iterations": 243, "reduction_factor": 3}, {"num_brackets": 6}, None),
         ({"early_stop": "median_stop"}, {"early_stop": None}, "early_stop='median_stop' is ignored"),
         ({"min_iterations": 9, "num_brackets": 2}, {"num_brackets": 1}, "min_iterations=9"),
-        ({"grace_period": 0.5}, {"grace_period": 0.5}, "grace_period, min_peers and grace_trials are ignored"),
+        ({"grace_period": 0.5}, {"grace_period": 0.5}, "grace_period, min_peers, grace_trials and lenient_every"),
     ],
     ids=["too many brackets", "just enough", "early_stop", "min_iterations", "guards"],
 )
@@ -90,7 +90,8 @@ def test_what_does_not_apply_to_asha(given: dict[str, Any], expected: dict[str, 
 
 def test_guards_without_a_rule_to_guard_against() -> None:
     """bayes_opt says so too, unless it stops trials by the median."""
-    text = "grace_period, min_peers and grace_trials are ignored: they are for early_stop='median_stop'"
+    names = "grace_period, min_peers, grace_trials and lenient_every"
+    text = f"{names} are ignored: they are for early_stop='median_stop'"
     for early_stop, ignored in ((None, True), ("median_stop", False)):
         answer = Simulation().create(early_stop=early_stop, min_peers=2)
         assert isinstance(answer, Created)

@@ -16,8 +16,8 @@ ACQUISITIONS = ("mix", "log_ei", "ucb", "random")
 
 DEFAULT_KAPPA = (2.576, 1.0, 0)
 """kappa, kappa_decay and kappa_decay_delay of a user who left them alone: then the acquisition is ours to choose."""
-DEFAULT_GUARDS = (0.1, 1, 0)
-"""grace_period, min_peers and grace_trials of a user who left them alone."""
+DEFAULT_GUARDS = (0.1, 1, 0, 2)
+"""grace_period, min_peers, grace_trials and lenient_every of a user who left them alone."""
 
 ASHA_DESIGN = 5
 """So many trials of asha are spread over the space before a model is asked: fewer results teach it nothing."""
@@ -68,6 +68,7 @@ class StudySpec:
     grace_period: float = 0.1
     min_peers: int = 1
     grace_trials: int = 0
+    lenient_every: int = 2
 
     def to_wire(self) -> dict[str, Any]:
         """The spec as plain values."""
@@ -94,6 +95,11 @@ class StudySpec:
     def sign(self) -> float:
         """+1 when larger scores are better, -1 when smaller ones are."""
         return 1.0 if self.mode == "max" else -1.0
+
+    @property
+    def guards(self) -> tuple[float, int, int, int]:
+        """What median stopping spares: see DEFAULT_GUARDS."""
+        return self.grace_period, self.min_peers, self.grace_trials, self.lenient_every
 
     @property
     def first_modelled(self) -> float:

@@ -332,7 +332,8 @@ def _planned(spec: StudySpec) -> tuple[StudySpec, list[str]]:
         spec = dataclasses.replace(spec, early_stop=None)
     if spec.search_alg == "asha" and (spec.kappa, spec.kappa_decay, spec.kappa_decay_delay) != DEFAULT_KAPPA:
         notices.append("kappa, kappa_decay and kappa_decay_delay are ignored: asha draws a kappa for each suggestion")
-    if spec.early_stop is None and (spec.grace_period, spec.min_peers, spec.grace_trials) != DEFAULT_GUARDS:
-        notices.append("grace_period, min_peers and grace_trials are ignored: they are for early_stop='median_stop'")
+    if spec.early_stop is None and spec.guards != DEFAULT_GUARDS:
+        names = "grace_period, min_peers, grace_trials and lenient_every"
+        notices.append(f"{names} are ignored: they are for early_stop='median_stop'")
     planned, more = plan(spec)
     return planned, [*notices, *more]

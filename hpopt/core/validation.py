@@ -130,4 +130,5 @@ _CHECKS: dict[str, _Check] = {
     "grace_period": number(lambda share: 0 <= share <= 1, "use a share of the iterations, from 0 (no grace) to 1"),
     "min_peers": integer(1),
     "grace_trials": integer(0),
+    "lenient_every": integer(0),
 }

@@ -24,6 +24,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "hpopt-bayes": {},
     "hpopt-bayes-median": {"early_stop": "median_stop"},
     "hpopt-bayes-median-guarded": {"early_stop": "median_stop", "min_peers": 3, "grace_trials": 5},
+    "hpopt-bayes-median-strict": {"early_stop": "median_stop", "lenient_every": 0},
     "hpopt-bayes-median-eager": {"early_stop": "median_stop", "grace_period": 0},
 }
 """The arguments of each study, besides those that say what is trained for how long by how many workers."""

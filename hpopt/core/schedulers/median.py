@@ -2,11 +2,12 @@
 
 Golovin et al., "Google Vizier: A Service for Black-Box Optimization", KDD 2017, section 3.2.2, but that the means of
 the others are over the later half of the steps, not over all: how a training began says little about how it goes on.
+And some trials are given twice the time, so that what learns slowly and ends well is found.
 """
 
 import math
 from array import array
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Self
@@ -30,37 +31,50 @@ class _Curve:
     """One trial's scores, as goodness, and what they come to."""
 
     best: float = -math.inf
-    mean: float = -math.inf
-    """Over the later half of the steps; never above `best`."""
     later: LaterHalf = field(default_factory=LaterHalf)
+    means: "array[float]" = field(default_factory=lambda: array("d"))
+    """Over the later half of the steps, at each step that was reported; never above `best`."""
     marks: list[tuple[int, float]] = field(default_factory=list)
 
     def add(self, step: int, goodness: float) -> list[tuple[int, float]]:
         """Take in a step; the mean at it, and before it that at each step since the last one, which were left out."""
         before = self.later.steps[-1] if self.later.steps else 0
-        left_out = range(max(before + 1, step - GAP), step) if before else ()
-        passed = [(each, self.mean) for each in left_out]
+        passed = [(each, self.means[-1]) for each in _left_out(before, step)]
         self.best = max(self.best, goodness)
         if step.bit_length() > before.bit_length() and self.best > -math.inf:  # about where the steps have doubled
             self.marks.append((step, self.best))
         self.later.add(step, goodness)
         # rounding, and the overflow of a sum, could lift a mean above the best: then equal scores would be worse
-        self.mean = min(self.best, self.later.mean())
-        return [*passed, (step, self.mean)]
+        self.means.append(min(self.best, self.later.mean()))
+        return [*passed, (step, self.means[-1])]
+
+    def mean(self, step: int) -> float | None:
+        """That of the last report by this step; None if there was none yet."""
+        reports = bisect_right(self.later.steps, step)
+        return self.means[reports - 1] if reports else None
+
+
+def _left_out(before: int, step: int) -> range:
+    """The steps between a report and the next one at which the trial counts with what it had before."""
+    return range(max(before + 1, step - GAP), step) if before else range(0)
 
 
 class MedianStop:
     """The rule. `by_step[t]` holds, sorted, the mean at step t of every trial that got there.
 
-    Arrays, because a large study has millions of points: less than 24 bytes for each.
+    Arrays, because a large study has millions of points: about 30 bytes for each.
     """
 
-    def __init__(self, first_trial: int, grace: int, min_peers: int = 1, sign: float = 1.0) -> None:
+    def __init__(
+        self, first_trial: int, grace: int, min_peers: int = 1, lenient_every: int = 0, sign: float = 1.0
+    ) -> None:
         """Stop no trial numbered below `first_trial`, none in its first `grace` steps.
 
-        And none at a step that fewer than `min_peers` others have reached.
+        And none at a step that fewer than `min_peers` others have reached. Every `lenient_every`-th trial is compared
+        with where the others were at half its step; 0: none is.
         """
         self.sign = sign
+        self.lenient_every = lenient_every
         self.first_trial = first_trial
         self.grace = grace
         self.min_peers = min_peers
@@ -71,20 +85,23 @@ class MedianStop:
     @classmethod
     def of(cls, spec: StudySpec) -> Self:
         """The rule for a resolved spec."""
-        return cls(spec.grace_trials, grace_steps(spec), spec.min_peers, spec.sign)
+        return cls(spec.grace_trials, grace_steps(spec), spec.min_peers, spec.lenient_every, spec.sign)
 
     def observe(self, trial: Trial, step: int, goodness: float) -> Stop | None:
-        """See Scheduler. The peers' median is taken before this trial joins them at the step."""
+        """See Scheduler."""
         self._sort()
         curve = self.curves.setdefault(trial.id, _Curve())
-        median = self._median(step)
         for passed, mean in curve.add(step, goodness):
             insort(self._peers(passed), mean)
+        lenient = self.lenient_every > 0 and trial.id % self.lenient_every == self.lenient_every - 1
+        until = (step + 1) // 2 if lenient else step
+        median = self._median(until, curve.mean(until))
         if trial.id < self.first_trial or step <= self.grace or median is None or not curve.best < median:
             return None
         best, cutoff = self.sign * curve.best, self.sign * median
-        peers = "the median of others' means over the later half of their steps"
-        reason = f"median_stop: best {best:.6g} by step {step} is worse than {cutoff:.6g}, {peers}"
+        peers = f"the median of others' means over the later half of {until} steps"
+        why = f" (1 trial in {self.lenient_every} is given twice the time)" if lenient else ""
+        reason = f"median_stop: best {best:.6g} by step {step} is worse than {cutoff:.6g}, {peers}{why}"
         return Stop("median_stop", step, shown(curve.best, self.sign), cutoff, reason)
 
     def recall(self, trial: Trial, scores: Iterable[tuple[int, float]]) -> None:
@@ -116,9 +133,14 @@ class MedianStop:
             self.by_step = {step: array("d", sorted(peers)) for step, peers in self.by_step.items()}
             self._sorted = True
 
-    def _median(self, step: int) -> float | None:
-        peers = self.by_step.get(step, ())
-        if len(peers) < self.min_peers:
+    def _median(self, step: int, own: float | None) -> float | None:
+        """Of the means at a step but for `own`, that of the trial in question; None with too few of them."""
+        means = self.by_step.get(step, array("d"))
+        place = bisect_left(means, own) if own is not None else len(means)
+        if place < len(means) and means[place] != own:
+            place = len(means)  # after a long gap it is not among them
+        others = len(means) - (place < len(means))
+        if others < self.min_peers:
             return None
-        middle = len(peers) // 2
-        return peers[middle] if len(peers) % 2 else peers[middle - 1] / 2 + peers[middle] / 2
+        low, high = (means[k + (k >= place)] for k in ((others - 1) // 2, others // 2))
+        return low if others % 2 else low / 2 + high / 2
