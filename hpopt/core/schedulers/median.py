@@ -70,8 +70,8 @@ class MedianStop:
     ) -> None:
         """Stop no trial numbered below `first_trial`, none in its first `grace` steps.
 
-        And none at a step that fewer than `min_peers` others have reached. Every `lenient_every`-th trial is compared
-        with where the others were at half its step; 0: none is.
+        And none at a step that fewer than `min_peers` others have reached. Every `lenient_every`-th trial has to
+        be worse than where the others were at half its step too; 0: none has.
         """
         self.sign = sign
         self.lenient_every = lenient_every
@@ -93,16 +93,23 @@ class MedianStop:
         curve = self.curves.setdefault(trial.id, _Curve())
         for passed, mean in curve.add(step, goodness):
             insort(self._peers(passed), mean)
-        lenient = self.lenient_every > 0 and trial.id % self.lenient_every == self.lenient_every - 1
-        until = (step + 1) // 2 if lenient else step
-        median = self._median(until, curve.mean(until))
-        if trial.id < self.first_trial or step <= self.grace or median is None or not curve.best < median:
+        spared = trial.id < self.first_trial or step <= self.grace
+        bar = None if spared else self._bar(trial, step)
+        if bar is None or not curve.best < bar[0]:
             return None
+        median, until = bar
         best, cutoff = self.sign * curve.best, self.sign * median
         peers = f"the median of others' means over the later half of {until} steps"
-        why = f" (1 trial in {self.lenient_every} is given twice the time)" if lenient else ""
+        why = f" (1 trial in {self.lenient_every} is given twice the time)" if until < step else ""
         reason = f"median_stop: best {best:.6g} by step {step} is worse than {cutoff:.6g}, {peers}{why}"
         return Stop("median_stop", step, shown(curve.best, self.sign), cutoff, reason)
+
+    def _bar(self, trial: Trial, step: int) -> tuple[float, int] | None:
+        """What a trial's best is compared with, and the step that it is of; None with too few peers."""
+        lenient = self.lenient_every > 0 and trial.id % self.lenient_every == self.lenient_every - 1
+        steps = (step, (step + 1) // 2) if lenient else (step,)
+        bars = [(median, each) for each in steps if (median := self._median(each, trial)) is not None]
+        return min(bars) if len(bars) == len(steps) else None
 
     def recall(self, trial: Trial, scores: Iterable[tuple[int, float]]) -> None:
         """See Scheduler. Sorting once, before the next decision, is far quicker than keeping in order."""
@@ -133,9 +140,9 @@ class MedianStop:
             self.by_step = {step: array("d", sorted(peers)) for step, peers in self.by_step.items()}
             self._sorted = True
 
-    def _median(self, step: int, own: float | None) -> float | None:
-        """Of the means at a step but for `own`, that of the trial in question; None with too few of them."""
-        means = self.by_step.get(step, array("d"))
+    def _median(self, step: int, trial: Trial) -> float | None:
+        """Of the others' means at a step; None with too few of them."""
+        means, own = self.by_step.get(step, array("d")), self.curves[trial.id].mean(step)
         place = bisect_left(means, own) if own is not None else len(means)
         if place < len(means) and means[place] != own:
             place = len(means)  # after a long gap it is not among them
