@@ -89,7 +89,7 @@ def create(  # noqa: PLR0917 - the reference gives these arguments an order
     grace_period: float = 0.1,
     min_peers: int = 1,
     grace_trials: int = 0,
-    lenient_every: int = 2,
+    lenient_every: int = 3,
     operator: str | None = None,
     **unknown: Any,
 ) -> HpOpt:

@@ -16,7 +16,7 @@ ACQUISITIONS = ("mix", "log_ei", "ucb", "random")
 
 DEFAULT_KAPPA = (2.576, 1.0, 0)
 """kappa, kappa_decay and kappa_decay_delay of a user who left them alone: then the acquisition is ours to choose."""
-DEFAULT_GUARDS = (0.1, 1, 0, 2)
+DEFAULT_GUARDS = (0.1, 1, 0, 3)
 """grace_period, min_peers, grace_trials and lenient_every of a user who left them alone."""
 
 ASHA_DESIGN = 5
@@ -68,7 +68,7 @@ class StudySpec:
     grace_period: float = 0.1
     min_peers: int = 1
     grace_trials: int = 0
-    lenient_every: int = 2
+    lenient_every: int = 3
 
     def to_wire(self) -> dict[str, Any]:
         """The spec as plain values."""
