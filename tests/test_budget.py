@@ -197,9 +197,9 @@ def test_cost_of_bayes_opt() -> None:
 
 
 def test_cost_with_median_stop() -> None:
-    """After the trials that are spared, stopping saves 0.6 of what lies beyond the grace of 10 %."""
+    """After the trials that are spared, stopping saves 0.5 of what lies beyond the grace of 10 %."""
     spec = make_spec(num_trials=20, max_iterations=10, subset_ratio=1.0, early_stop="median_stop", grace_trials=5)
-    assert expected_ratio(spec) == pytest.approx(10 * (5 + 15 * (1 - 0.6 * 0.9)) / 50)
+    assert expected_ratio(spec) == pytest.approx(10 * (5 + 15 * (1 - 0.5 * 0.9)) / 50)
 
 
 def test_cost_of_asha_without_rungs_is_that_of_full_trials() -> None:

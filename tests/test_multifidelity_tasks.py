@@ -10,7 +10,7 @@ from benchmarks.multifidelity.fleet import Timing
 from benchmarks.multifidelity.peers.registry import PEERS, distribution, tuner, version
 from benchmarks.multifidelity.references import STORED
 from benchmarks.multifidelity.simulate import simulate
-from benchmarks.multifidelity.tasks import medians, select, task, tasks
+from benchmarks.multifidelity.tasks import PARTS, medians, select, task, tasks
 from benchmarks.search.references import references
 from hpopt.core.space import Space
 
@@ -20,14 +20,14 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 class TestTasks:
     def test_halves(self) -> None:
         """What constants are chosen on and what is reported are different tasks, eight or more of the latter."""
-        tune, report = ({each.name for each in tasks(half)} for half in ("tune", "report"))
-        assert (len(tune), len(report)) == (28, 10)
-        assert not tune & report
-        assert set(select("all")) == tune | report == set(references(STORED)) == set(medians())
+        tune, report, more = (set(select(half)) for half in PARTS)
+        assert (len(tune), len(report), len(more)) == (28, 10, 12)
+        assert not (tune | more) & report
+        assert set(select("all")) == tune | report | more == set(references(STORED)) == set(medians())
         assert select("crossing-1,lcbench-7593") == ["crossing-1", "lcbench-7593"]
         with pytest.raises(ValueError, match=r"'crossing-9' is none of .*crossing-4"):
             task("crossing-9")
-        with pytest.raises(ValueError, match="'both'; use 'tune', 'report' or None"):
+        with pytest.raises(ValueError, match="'both'; use one of tune, report, crossing, or None"):
             tasks("both")
 
     @pytest.mark.parametrize("name", ["crossing-1", "crossing-3", "lcbench-126025"])

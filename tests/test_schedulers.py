@@ -88,7 +88,7 @@ def test_median_rule_in_mode_min() -> None:
     for number, loss in enumerate([1.0, 2.0, 3.0], start=100):
         feed(rule, number, [-loss] * 5)
     assert feed(rule, 1, [-1.5, -1.5]) == [False, False]
-    stop = [rule.observe(trial(2), step, -2.5) for step in (1, 2)][-1]
+    stop = [rule.observe(trial(3), step, -2.5) for step in (1, 2)][-1]
     peers = "the median of others' means over the later half of 2 steps"
     reason = f"median_stop: best 2.5 by step 2 is worse than 1.75, {peers}"
     assert stop == Stop("median_stop", step=2, score=2.5, threshold=1.75, reason=reason)

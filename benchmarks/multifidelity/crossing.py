@@ -26,7 +26,7 @@ from benchmarks.multifidelity.task import Task
 from benchmarks.search.problem import Params
 from hpopt.core.space import SearchSpace, Space
 
-SEEDS = {"tune": (1, 2), "report": (3, 4)}
+SEEDS = {"tune": (1, 2), "report": (3, 4), "crossing": tuple(range(11, 23))}
 EPOCHS = 81
 CHANCE, NOISE = 0.1, 0.01
 OPTIMIZERS = ["sgd", "momentum", "adam"]
@@ -86,7 +86,7 @@ class Curve:
 
 
 def tasks() -> list[Task]:
-    """Two of each half."""
+    """Two of each half, and twelve to tune on what is to find slow learners."""
     return [_task(seed, half) for half, seeds in SEEDS.items() for seed in seeds]
 
 

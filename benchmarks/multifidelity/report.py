@@ -231,7 +231,7 @@ def main() -> None:
     """Read the command line, print the tables, draw the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", required=True, help="names separated by commas")
-    parser.add_argument("--tasks", default="report", help="tune, report, all, or names separated by commas")
+    parser.add_argument("--tasks", default="report", help="tune, report, crossing, all, or names separated by commas")
     parser.add_argument("--workers", default="8", help="several numbers: 1,8,64,512")
     parser.add_argument("--horizon", default="10", help="shorter runs are left out; one, or one per number of workers")
     parser.add_argument("--timing", type=Timing.of, default="instant", help="of hpopt's runs: see run")

@@ -89,7 +89,7 @@ def main() -> None:
     """Read the command line and run what is missing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", default="hpopt-asha,random", help="names separated by commas")
-    parser.add_argument("--tasks", default="tune", help="tune, report, all, or names separated by commas")
+    parser.add_argument("--tasks", default="tune", help="tune, report, crossing, all, or names separated by commas")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--workers", default="8", help="several numbers: 1,8,64,512")
     parser.add_argument("--horizon", type=float, default=10.0, help="full trainings of the median configuration")
