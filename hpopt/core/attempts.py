@@ -147,9 +147,8 @@ class Attempts:
         if trial.state is not TrialState.ISSUED or timeout is None or trial.session == NOBODY:
             return
         if turn.now - max(trial.issued_at, room_since) >= timeout:
-            kind = (
-                "releases" if trial.session in absent else "losses"
-            )  # an operator that left is no fault of the trial's
+            # that an operator left is no fault of the trial's
+            kind = "releases" if trial.session in absent else "losses"
             self._retry(trial, kind, TrialState.WAITING, f"not started within {timeout:g} s", turn, may_return=True)
             self.verdict(trial, turn)
 
