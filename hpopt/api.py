@@ -140,8 +140,9 @@ def create(  # noqa: PLR0917 - the reference gives these arguments an order
         grace_period: Share of the iterations in which median_stop stops nobody; 0 is no grace.
         min_peers: Other trials that must have reached a step before median_stop stops anybody there.
         grace_trials: Trials, the first ones, that median_stop never stops.
-        lenient_every: Of so many trials median_stop stops one only if it is worse than the others were at half its step
-            too, so that what learns slowly and ends well is found; 0: none.
+        lenient_every: One trial in so many (the 3rd, 6th, ... by default) is stopped by median_stop only if it is also
+            worse than the others were at half its step, so that what learns slowly and ends well is found; 1: every
+            trial; 0: none.
 
     Raises:
         TypeError, ValueError: An argument is not what it may be; resume=True with other arguments than the study's.

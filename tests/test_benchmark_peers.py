@@ -108,6 +108,10 @@ def test_declarations() -> None:
     raw = {"x0": 2.0 + 1e-12, "x1": 1e-3, "x2": 12, "x3": 32.0, "x4": 3, "x5": "2"}
     expected = {"slope": 2.0, "lr": 1e-3, "layers": 12, "batch": 256, "width": 1.5, "optimizer": ["lamb", 1]}
     assert configuration(SPACES, raw) == {**expected, "fixed": 7}
+    outside = {"x0": -99.0, "x1": 9.0, "x2": 10**6, "x3": 0.0, "x4": -3, "x5": "2"}
+    ends = {name: parameter.inside(outside[name]) for name, parameter in parameters(SPACES).items()}
+    assert all(each.kind == "label" or ends[name] in (each.low, each.high) for name, each in parameters(SPACES).items())
+    assert [name for name in raw if parameters(SPACES)[name].inside(raw[name]) != raw[name]] == ["x0"]  # 2 + 1e-12
 
 
 def test_versions(peer: str) -> None:

@@ -202,6 +202,23 @@ def test_cost_with_median_stop() -> None:
     assert expected_ratio(spec) == pytest.approx(10 * (5 + 15 * (1 - 0.5 * 0.9)) / 50)
 
 
+@pytest.mark.parametrize("trials", [4, 9, 16, 17])
+def test_cost_where_nobody_can_be_stopped(trials: int) -> None:
+    """Enough spared trials, or peers asked for, and median stopping saves nothing."""
+    spec = make_spec(num_trials=trials, max_iterations=10, subset_ratio=1.0, num_workers=8)
+    median = dataclasses.replace(spec, early_stop="median_stop")
+    for guarded in (dataclasses.replace(median, grace_trials=17), dataclasses.replace(median, min_peers=17)):
+        assert expected_ratio(guarded) == pytest.approx(expected_ratio(spec))
+
+
+def test_cost_of_the_first_peer() -> None:
+    """One trial runs to its end before others are compared with it; no study is shorter than that one."""
+    spec = make_spec(max_iterations=10, subset_ratio=1.0, num_workers=8, num_trials=8, early_stop="median_stop")
+    assert expected_ratio(spec) == pytest.approx(10 / 50)
+    more = dataclasses.replace(spec, num_trials=80)
+    assert expected_ratio(more) == pytest.approx(10 * (1 / 8 + (10 - 1 / 8) * (1 - 0.5 * 0.9)) / 50)
+
+
 def test_cost_of_asha_without_rungs_is_that_of_full_trials() -> None:
     """With nothing between the first and the last epoch, every trial runs to its end."""
     spec = make_spec(search_alg="asha", num_trials=7, max_iterations=10, min_iterations=10, subset_ratio=1.0)

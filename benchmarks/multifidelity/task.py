@@ -28,7 +28,7 @@ class Task:
     """What is searched, and how long it takes.
 
     A search hears `curve` point by point and is judged by `truth`. `half` is "tune" or "crossing" for the tasks that
-    hpopt's own constants were chosen on, "report" for those that only the published tables look at. `median` are the
+    hpopt's own constants were chosen on, "report" for those that the published tables look at. `median` are the
     seconds of an epoch of the median configuration: the unit of virtual time is the time of such an epoch.
     """
 

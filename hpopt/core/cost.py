@@ -99,7 +99,7 @@ def trial_epochs(spec: StudySpec, pace: Pace = AS_ASSUMED) -> float:
 
 
 def spared_trials(spec: StudySpec) -> int:
-    """How many trials, the first ones, no rule stops: those to be spared, or whom the others are compared with."""
+    """How many trials, the first ones, are taken not to be stopped: those to be spared, or the others' first peers."""
     median = spec.search_alg == "bayes_opt" and spec.early_stop == "median_stop"
     return max(spec.grace_trials, spec.min_peers) if median else 0
 
@@ -128,10 +128,12 @@ def stages(spec: StudySpec, trials: float) -> list[Stage]:
 def _bayes_epochs(spec: StudySpec, pace: Pace) -> float:
     """Waves of W trials of m epochs each; median stopping shortens all but those that it spares."""
     waves = math.ceil(spec.trials / spec.num_workers)
-    initial = min(spec.trials, spared_trials(spec)) / spec.num_workers  # no worker waits until the others' are done
+    spared = min(spec.trials, spared_trials(spec)) / spec.num_workers  # their waves are filled up with others
     full = spec.iterations * pace.spread
-    later = full * _stopped_share(spec) * pace.length
-    return (initial * full + (waves - initial) * later + waves * pace.overhead) / pace.busy
+    shortened = full * _stopped_share(spec) * pace.length
+    together = spared * full + (waves - spared) * shortened + waves * pace.overhead
+    longest = math.ceil(spared) * (full + pace.overhead)
+    return max(together, longest) / pace.busy
 
 
 def _stopped_share(spec: StudySpec) -> float:

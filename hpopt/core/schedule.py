@@ -3,7 +3,7 @@
 A plan assumes how long trials run; how they do run is seen when the first have ended. While num_trials is not the
 user's, it is then set anew: to the number n of trials whose expected time
 
-    bayes_opt   ceil(n / W) (m l v + o) / b,  with l = 1 for the waves of the initial design
+    bayes_opt   ceil(n / W) (m l v + o) / b,  with l = 1 for the trials that median stopping spares
     asha        (K(n) l v + n o) / (W b) + (1 - W^-0.3) (m v + o), with K(n) epochs expected of n trials
 
 each times c, is within 0.95 of the budget. The letters are those of budget.py and cost.py, and of `Pace`: l is

@@ -16,8 +16,8 @@ ACQUISITIONS = ("mix", "log_ei", "ucb", "random")
 
 DEFAULT_KAPPA = (2.576, 1.0, 0)
 """kappa, kappa_decay and kappa_decay_delay of a user who left them alone: then the acquisition is ours to choose."""
-DEFAULT_GUARDS = (0.1, 1, 0, 3)
-"""grace_period, min_peers, grace_trials and lenient_every of a user who left them alone."""
+DEFAULT_GUARDS = {"grace_period": 0.1, "min_peers": 1, "grace_trials": 0, "lenient_every": 3}
+"""What median stopping spares, for a user who left it alone."""
 
 ASHA_DESIGN = 5
 """So many trials of asha are spread over the space before a model is asked: fewer results teach it nothing."""
@@ -95,11 +95,6 @@ class StudySpec:
     def sign(self) -> float:
         """+1 when larger scores are better, -1 when smaller ones are."""
         return 1.0 if self.mode == "max" else -1.0
-
-    @property
-    def guards(self) -> tuple[float, int, int, int]:
-        """What median stopping spares: see DEFAULT_GUARDS."""
-        return self.grace_period, self.min_peers, self.grace_trials, self.lenient_every
 
     @property
     def first_modelled(self) -> float:

@@ -332,8 +332,9 @@ def _planned(spec: StudySpec) -> tuple[StudySpec, list[str]]:
         spec = dataclasses.replace(spec, early_stop=None)
     if spec.search_alg == "asha" and (spec.kappa, spec.kappa_decay, spec.kappa_decay_delay) != DEFAULT_KAPPA:
         notices.append("kappa, kappa_decay and kappa_decay_delay are ignored: asha draws a kappa for each suggestion")
-    if spec.early_stop is None and spec.guards != DEFAULT_GUARDS:
-        names = "grace_period, min_peers, grace_trials and lenient_every"
-        notices.append(f"{names} are ignored: they are for early_stop='median_stop'")
+    guards = [name for name, default in DEFAULT_GUARDS.items() if getattr(spec, name) != default]
+    if spec.early_stop is None and guards:
+        where = "search_alg='bayes_opt' with early_stop='median_stop'"
+        notices += [f"{name}={getattr(spec, name)!r} is ignored: it is for {where}" for name in guards]
     planned, more = plan(spec)
     return planned, [*notices, *more]

@@ -111,7 +111,7 @@ def _placed(line: Line, scale: Scale, marked: Collection[tuple[int, int]]) -> li
 def _more(picture: CurvesPicture, record: StudyRecord) -> list[Line2D]:
     """Entries of the legend that are not about how trials ended."""
     handles = []
-    missed = "worst score kept at the rung then" if picture.rungs else "median of the others' means then"
+    missed = "worst score kept at the rung then" if picture.rungs else "median of the others' means"
     if any(mark.ending is STOPPED and mark.threshold is not None for mark in picture.marks):
         handles.append(Line2D([], [], color=BEST, marker="_", linewidth=0, markersize=9, label=missed))
     if picture.rungs:

@@ -45,7 +45,7 @@ class Scheduler:
         self._scheduler.on_trial_add(trial)
         self._running[self._asked] = trial
         self._asked += 1
-        inside = {key: _inside(self._declared[key], raw) for key, raw in suggestion.config.items()}
+        inside = {key: self._declared[key].inside(raw) for key, raw in suggestion.config.items()}
         return configuration(self._spaces, inside)
 
     def report(self, trial: int, epoch: int, score: float) -> bool:
@@ -72,11 +72,6 @@ def make(name: str, task: Task, seed: int) -> Scheduler:
         space, metric=SCORE, time_attr=EPOCH, max_t=task.epochs, do_minimize=False, random_seed=seed
     )
     return Scheduler(task, scheduler)
-
-
-def _inside(parameter: Parameter, raw: Any) -> Any:
-    """What was suggested, moved to the end of the range where it lies outside, as some integers of BOHB's do."""
-    return raw if parameter.kind == "label" else min(max(raw, parameter.low), parameter.high)
 
 
 def _domain(parameter: Parameter) -> Any:

@@ -41,6 +41,10 @@ class Parameter:
             return self.space.nearest(float(raw))
         return self.space.value_at(int(raw) - int(self.low))
 
+    def inside(self, raw: Any) -> Any:
+        """What an optimizer gave, moved to the end of the range if it lies outside, as some integers of BOHB's do."""
+        return raw if self.kind == "label" else min(max(raw, self.low), self.high)
+
 
 def parameters(spaces: Mapping[str, SearchSpace]) -> dict[str, Parameter]:
     """The declarations of all that can vary, under names that every optimizer accepts: x0, x1, ..."""

@@ -37,7 +37,7 @@ class _Curve:
     marks: list[tuple[int, float]] = field(default_factory=list)
 
     def add(self, step: int, goodness: float) -> list[tuple[int, float]]:
-        """Take in a step; the mean at it, and before it that at each step since the last one, which were left out."""
+        """Take in a step; (step, mean) of each one that was left out since the last report, then of this one."""
         before = self.later.steps[-1] if self.later.steps else 0
         passed = [(each, self.means[-1]) for each in _left_out(before, step)]
         self.best = max(self.best, goodness)
@@ -49,9 +49,12 @@ class _Curve:
         return [*passed, (step, self.means[-1])]
 
     def mean(self, step: int) -> float | None:
-        """That of the last report by this step; None if there was none yet."""
-        reports = bisect_right(self.later.steps, step)
-        return self.means[reports - 1] if reports else None
+        """At a step, as `add` returned it; None at one where the trial does not count."""
+        steps = self.later.steps
+        place = bisect_right(steps, step)  # of the next report
+        if place == 0 or (steps[place - 1] != step and (place == len(steps) or step < steps[place] - GAP)):
+            return None
+        return self.means[place - 1]
 
 
 def _left_out(before: int, step: int) -> range:
@@ -70,8 +73,8 @@ class MedianStop:
     ) -> None:
         """Stop no trial numbered below `first_trial`, none in its first `grace` steps.
 
-        And none at a step that fewer than `min_peers` others have reached. Every `lenient_every`-th trial has to
-        be worse than where the others were at half its step too; 0: none has.
+        And none at a step that fewer than `min_peers` others have reached. Every `lenient_every`-th trial is
+        stopped only if it is also worse than the others were at half its step; 0: none is lenient.
         """
         self.sign = sign
         self.lenient_every = lenient_every
@@ -109,7 +112,7 @@ class MedianStop:
         lenient = self.lenient_every > 0 and trial.id % self.lenient_every == self.lenient_every - 1
         steps = (step, (step + 1) // 2) if lenient else (step,)
         bars = [(median, each) for each in steps if (median := self._median(each, trial)) is not None]
-        return min(bars) if len(bars) == len(steps) else None
+        return min(bars, key=lambda bar: bar[0]) if len(bars) == len(steps) else None
 
     def recall(self, trial: Trial, scores: Iterable[tuple[int, float]]) -> None:
         """See Scheduler. Sorting once, before the next decision, is far quicker than keeping in order."""
@@ -144,9 +147,7 @@ class MedianStop:
         """Of the others' means at a step; None with too few of them."""
         means, own = self.by_step.get(step, array("d")), self.curves[trial.id].mean(step)
         place = bisect_left(means, own) if own is not None else len(means)
-        if place < len(means) and means[place] != own:
-            place = len(means)  # after a long gap it is not among them
-        others = len(means) - (place < len(means))
+        others = len(means) - (own is not None)
         if others < self.min_peers:
             return None
         low, high = (means[k + (k >= place)] for k in ((others - 1) // 2, others // 2))
