@@ -99,7 +99,7 @@ def test_a_hundred_stops(
     assert len(STOPS) == 100
     hpo = study(
         num_trials=len(kinds), num_workers=len(kinds), max_iterations=ITERATIONS, early_stop="median_stop",
-        batch_size_name="bs", min_peers=3, grace_trials=5,
+        batch_size_name="bs", min_peers=3, grace_trials=5, lenient_every=0,
     )  # fmt: skip
     configs = [sample(hpo) for _ in kinds]
     ranks = launch("hundred", *zip(kinds, configs, strict=True))
