@@ -59,8 +59,8 @@ class Fleet:
         return hpopt.create(
             digits_trainer.TRAINED, self.scale.iterations, digits_trainer.SPACE, save_path=self.folder / "results",
             study="fleet", url=self.socket_url, num_trials=self.scale.trials, max_iterations=self.scale.iterations,
-            subset_ratio=1.0, early_stop="median_stop", num_workers=workers, seed=1,
-        )  # fmt: skip
+            subset_ratio=1.0, early_stop="median_stop", grace_period=0.5, num_workers=workers, seed=1,
+        )  # fmt: skip  # the grace keeps trials going until they are in their middle, where hosts are hit
 
     # --- what runs
 
