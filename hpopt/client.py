@@ -132,6 +132,7 @@ class Client:
         if inquiry.listen_first:
             due += interval
         while True:
+            patience.check()
             send = time.monotonic() >= due
             if send and patience.waited >= RESEND:
                 inquiry.last = "0"  # the answer may stand where nobody looks, if ids have gone back
@@ -175,6 +176,7 @@ class Client:
 
     def _wait_for_server(self, error: Exception, patience: Patience, pause: float) -> float:
         """Pause after a failure, and return the next pause; raise if it is no use, or too late."""
+        patience.check()
         if isinstance(error, _REFUSED):
             remedy = "check the credentials in HPOPT_URL"
             raise HpoptUnavailable(f"{self.shown} refuses us ({error}): {remedy}") from None

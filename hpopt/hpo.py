@@ -26,7 +26,7 @@ from hpopt.mirror import Mirror
 from hpopt.outage import DEADLINE, Patience, deadline
 from hpopt.results import TrialRow, best, print_table, progress, read_created, read_paused, read_trials, row
 from hpopt.server import Server
-from hpopt.session import Session
+from hpopt.session import CLOSED, Session
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -65,6 +65,8 @@ class HpOpt:
         self._lock = threading.RLock()
         self._pid = os.getpid()
         self._closed = False
+        self._handed: set[tuple[int, int]] = set()
+        """The attempts (trial, attempt) that this session has given the configs of."""
         self._at_close: list[Callable[[], None]] = []
         self._mirror = None
         if save_path is not None:
@@ -167,6 +169,7 @@ class HpOpt:
 
     def _config(self, sample: Sample) -> dict[str, Any]:
         keys = self._keys
+        self._handed.add((sample.trial, sample.attempt))
         identity = Identity(keys.namespace, keys.study, self.uid, sample.trial, sample.attempt, self._shown_url)
         return build_config(self.spec, identity, sample)
 
@@ -263,7 +266,8 @@ class HpOpt:
     def close(self) -> None:
         """End the session: what it trains itself is given back, open requests are withdrawn, the results are written.
 
-        The study goes on as long as its server does; trials that were launched elsewhere are not touched.
+        The study goes on as long as its server does; trials that were launched elsewhere, or are of another session in
+        this process, are not touched. Whoever waits for a sample gets a ValueError.
         """
         if os.getpid() != self._pid:
             return
@@ -273,7 +277,8 @@ class HpOpt:
             return
         atexit.unregister(self.close)
         with contextlib.suppress(HpoptError):
-            self._release(open_contacts(self._keys.path, self.uid))
+            mine = open_contacts(self._keys.path, self.uid)
+            self._release(each for each in mine if (each.identity.trial, each.identity.attempt) in self._handed)
         if self._mirror is not None:
             self._mirror.close()
         self._session.close()
@@ -287,7 +292,7 @@ class HpOpt:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise ValueError("this HpOpt is closed: call hpopt.create(..., resume=True) to go on with the study")
+            raise ValueError(CLOSED)
         if os.getpid() != self._pid:
             raise ValueError("this HpOpt belongs to the process that created it: pass configs to others")
 
@@ -310,7 +315,10 @@ def _seconds(timeout: Any) -> float | None:
         return None
     if isinstance(timeout, bool) or not isinstance(timeout, SupportsFloat):
         raise TypeError(remedy)
-    seconds = float(timeout)
+    try:
+        seconds = float(timeout)
+    except OverflowError:
+        raise ValueError(remedy) from None
     if not seconds >= 0:
         raise ValueError(remedy)
     return seconds

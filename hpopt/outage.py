@@ -32,6 +32,8 @@ class Patience:
     """What the user sets to have an outage waited out for longer."""
     remind: Callable[[], None] | None = None
     """Called after every `every` seconds without an answer and without an outage."""
+    check: Callable[[], None] = lambda: None
+    """Called before each attempt; raises when nobody wants the answer any more."""
     every: float = field(default_factory=lambda: REMIND)
     out: bool = False
     """An outage is going on, and was told."""

@@ -20,6 +20,8 @@ log = logging.getLogger("hpopt")
 WITHDRAW_AFTER = 30.0
 """Seconds after which a request that was given up is withdrawn: until then the next one of its kind repeats it."""
 
+CLOSED = "this HpOpt is closed: call hpopt.create(..., resume=True) to go on with the study"
+
 _OPERATOR = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 
 
@@ -143,7 +145,7 @@ class Session:
                 self._timer.start()
 
     def _answer(self, ask: Ask, timeout: float | None, *, again: bool) -> Sample | Nothing | Refusal:
-        patience = Patience(timeout, deadline(), DEADLINE, self._say_why)
+        patience = Patience(timeout, deadline(), DEADLINE, self._say_why, check=self._check_open)
         last = "0" if again else self._last
         inquiry = Inquiry(self._keys.inbox, ask, self._keys.replies(self.name), last, study=self._keys.path)
         answer: Sample | Nothing | Refusal
@@ -154,6 +156,10 @@ class Session:
             raise TimeoutError(f"timeout={timeout:g} s: {why}") from None
         self._last = inquiry.last
         return answer
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ValueError(CLOSED)
 
     def _say_why(self) -> None:
         log.warning("hpopt: still waiting: %s", self._waits_for())

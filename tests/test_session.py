@@ -8,6 +8,7 @@ import math
 import os
 import pickle
 import signal
+import threading
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import pytest
 import hpopt
 from hpopt import session
 from hpopt.embedded import EmbeddedServer
-from tests.conftest import Create
+from tests.conftest import Create, InBackground
 from tests.server import DEADLINE, Server, start_coordinator, until
 from tests.studies import SMALL, SPACE, run_all, start_python, train
 
@@ -149,6 +150,40 @@ def test_a_closed_session_says_so(create: Create) -> None:
                 hpo.print_results, lambda: hpo.get_best_config(wait=True)):  # fmt: skip
         with pytest.raises(ValueError, match=r"this HpOpt is closed: call hpopt\.create\(\.\.\., resume=True\)"):
             ask()
+
+
+def test_who_waits_for_a_sample_hears_that_the_session_is_closed(create: Create, in_background: InBackground) -> None:
+    """A request that waits in another thread ends with its session, and holds no trial of the study afterwards."""
+    hpo = create(num_workers=1, num_init_trials=1)
+    config = hpo.get_next_sample() or {}
+    heard: list[str] = []
+    ended = threading.Event()
+
+    def wait() -> None:
+        try:
+            other.get_next_sample()
+        except ValueError as error:
+            heard.append(str(error))
+        ended.set()
+
+    other = create(num_workers=1, num_init_trials=1, resume=True)
+    in_background(wait)
+    until(lambda: other._session._asked == 1, "a request")
+    other.close()
+    assert ended.wait(DEADLINE)
+    assert heard == [session.CLOSED]
+    hpopt.finalize_trial(config)
+    assert (hpo.get_next_sample(timeout=DEADLINE) or {})["attempt"] == 2
+
+
+def test_a_session_gives_back_only_what_it_handed_out(create: Create, embedded: EmbeddedServer) -> None:
+    """Who only looks at the results, in the process that trains, leaves the training alone."""
+    hpo = create()
+    config = hpo.get_next_sample() or {}
+    assert hpopt.report(config, 0.5) == hpopt.status.RUNNING
+    with hpopt.join(hpo.study, embedded.url) as looks:
+        assert looks.get_best_config() == config["params"]
+    assert hpopt.report(config, 0.6) == hpopt.status.RUNNING
 
 
 def test_leaving_the_with_block_closes(create: Create) -> None:

@@ -171,18 +171,18 @@ def test_fork_while_every_lock_is_held(create: Create) -> None:
 def test_child_that_ends_by_itself_disturbs_nobody(create: Create) -> None:
     """A forked child that exits with all its handlers leaves the parent's session, connection and heartbeat alone."""
     hpo = create(num_trials=2)
-    config = hpo.get_next_sample()
     program = """
 import json, os, sys
 import hpopt
-config, study, url = map(json.loads, sys.argv[1:])
+study, url = map(json.loads, sys.argv[1:])
 hpo = hpopt.join(study, url)
+config = hpo.get_next_sample()
 hpopt.report(config, 0.5)
 if os.fork() == 0:
     sys.exit()
 print(os.waitstatus_to_exitcode(os.wait()[1]), hpopt.report(config, 0.6).name, hpo.get_next_sample()["trial_id"])
 """
-    assert run_python(program, config, hpo.study, hpo.url) == ["0 RUNNING 1"]
+    assert run_python(program, hpo.study, hpo.url) == ["0 RUNNING 1"]
     assert states(hpo)[0] == "waiting", "only the end of the operator's own process gives its trial back"
 
 
