@@ -14,6 +14,9 @@ import pytest
 import hpopt
 from hpopt import client, outage
 from hpopt.core.messages import Observation
+from hpopt.core.search_space import SearchSpace
+from hpopt.core.space import Space
+from hpopt.core.trial import TrialState
 from tests.conftest import Create
 from tests.server import DEADLINE
 from tests.simulation import Simulation
@@ -112,6 +115,42 @@ def test_scores_of_a_batch_that_did_not_fit_judge_nobody() -> None:
     assert (again.trial, again.attempt) == (too_large.trial, 2)
     assert sim.report(late, 0.05) is hpopt.Status.RUNNING  # two others have a score at this step
     assert sim.report(again, 0.2) is hpopt.Status.RUNNING
+
+
+def test_who_cannot_be_trained_is_not_the_best() -> None:
+    """A trial for which there is no smaller batch has no score, in no median, for no model; after a restart neither."""
+    sim = Simulation()
+    sim.create(
+        batch_size_name="bs", early_stop="median_stop", num_trials=3, num_workers=2, grace_period=0, max_iterations=10,
+        search_space=Space({"lr": SearchSpace("uniform", [0, 1]), "bs": SearchSpace("choice", [8])}), lenient_every=0,
+    )  # fmt: skip
+    too_large, other = sim.sample(), sim.sample()
+    assert sim.report(too_large, 0.9) is hpopt.Status.RUNNING
+    sim.out_of_memory(too_large)
+    for _ in range(2):
+        trial = sim.study.trials.get(too_large.trial)
+        assert trial is not None
+        assert (trial.state, trial.best_score) == (TrialState.FAILED, None)
+        (known,) = sim.study.trials.observations()
+        assert (known.score, known.marks) == (None, ())
+        sim.crash()
+    assert sim.report(other, 0.1) is hpopt.Status.RUNNING
+
+
+def test_scores_of_a_crashed_training_judge_nobody() -> None:
+    """They count for the trial itself and for the model, but in no median; after a restart neither."""
+    sim = Simulation()
+    sim.create(
+        early_stop="median_stop", num_trials=4, num_workers=3, grace_period=0, max_iterations=10, lenient_every=0
+    )
+    crashed, *others = (sim.sample() for _ in range(3))
+    assert sim.report(crashed, 0.9) is hpopt.Status.RUNNING
+    sim.finalize(crashed, crashed=True)
+    for to in others:
+        (known,) = sim.study.trials.observations()
+        assert (known.score, known.marks) == (0.9, ((1, 0.9),))
+        assert sim.report(to, 0.1) is hpopt.Status.RUNNING
+        sim.crash()
 
 
 # --- waiting

@@ -104,14 +104,14 @@ def test_between_what_fits_and_what_does_not() -> None:
 
 
 def test_at_the_smallest_batch() -> None:
-    """There is nothing left to try: the trial has failed, with the scores it had."""
+    """There is nothing left to try: the trial has failed, and what cannot be trained has no score."""
     sim, to = largest()
     assert out_of_memory_until(sim, to, 8) == [64, 32, 16, 8]
     smallest = Sample(0, 0, 4, 0, {})
     sim.report(smallest, 0.25)
     sim.out_of_memory(smallest)
     trial = trial_of(sim, to)
-    assert (trial.state, trial.best_score) == (S.FAILED, 0.25)
+    assert (trial.state, trial.best_score) == (S.FAILED, None)
     assert trial.reason == "out of memory, and no smaller batch is left to try"
     assert sim.sample().trial == 1
 

@@ -81,6 +81,7 @@ class Attempts:
             size = self.resizing.next_size(trial)
             retries = 0 if size is None else RETRIES["ooms"]
         if trial.ooms > retries:
+            self._unscore(trial)  # what cannot be trained to its end is neither the best nor a bar for others
             self._end(trial, TrialState.FAILED, f"{OUT_OF_MEMORY}, and {self.resizing.excuse(trial)}", turn)
         else:
             remedy = "to be tried once more" if size is None else f"next batch size {size}"
@@ -211,8 +212,11 @@ class Attempts:
         """The next attempt has other params, so the scores of this one no longer count."""
         if size is not None:
             self.resizing.resize(trial, size)
-            self.scheduler.forget(trial)
-            trial.forget_scores()
+            self._unscore(trial)
+
+    def _unscore(self, trial: Trial) -> None:
+        self.scheduler.forget(trial)
+        trial.forget_scores()
 
     def _retry(
         self, trial: Trial, kind: str, state: TrialState, reason: str, turn: Turn, *, may_return: bool = False
@@ -239,6 +243,8 @@ class Attempts:
         trial.stop_step = trial.last_step + 1 if stop_step is None else stop_step
         turn.add(TrialChanged(trial))
         turn.note(f"trial {state.name.lower()}", trial, reason)
+        if state is TrialState.FAILED:
+            self.scheduler.dismiss(trial)
         if state is not TrialState.FAILED and self.resizing.fitted(trial):
             turn.add(StudyChanged())
         if state is TrialState.FAILED and trial.seen_step == 0 and not trial.ooms:

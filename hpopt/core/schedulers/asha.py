@@ -75,6 +75,9 @@ class Asha:
             if value is not None:
                 rung.remove(value)
 
+    def dismiss(self, trial: Trial) -> None:
+        """See Scheduler. What it had at the rungs it had come to is as true as that of any other."""
+
     def _judge(self, rung: "SortedList[float]", level: int, value: float | None, step: int) -> Stop | None:
         keep = max(1, len(rung) // self.reduction_factor)
         if value is None or value >= rung[-keep]:

@@ -42,13 +42,19 @@ class Scheduler(Protocol):
         """Take in the trial's next step; why it has to stop, or None. Steps of one trial arrive in rising order."""
 
     def recall(self, trial: Trial, scores: Iterable[tuple[int, float]]) -> None:
-        """Take in (step, goodness) of a trial again, as `observe` did before a restart, without deciding anything."""
+        """Take in (step, goodness) of a trial again, as `observe` did before a restart, without deciding anything.
+
+        One that had failed by then counts as after `dismiss`.
+        """
 
     def marks(self, trial: Trial, /) -> tuple[tuple[int, float], ...]:
         """(step, best goodness by then) at the steps of `trial` where trials are compared; valid ones only."""
 
     def forget(self, trial: Trial) -> None:
-        """Drop all that was observed of a trial, whose next attempt begins anew with other params."""
+        """Drop all that was observed of a trial: its scores do not count, for nothing."""
+
+    def dismiss(self, trial: Trial) -> None:
+        """The trial has failed, with the scores that it has: what a model may learn from them stays."""
 
 
 class NoStopping:
@@ -66,6 +72,9 @@ class NoStopping:
 
     def forget(self, trial: Trial) -> None:
         """Nothing is kept, so nothing is dropped."""
+
+    def dismiss(self, trial: Trial) -> None:
+        """It judged nobody."""
 
 
 def make_scheduler(spec: StudySpec) -> Scheduler:

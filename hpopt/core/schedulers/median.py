@@ -15,7 +15,7 @@ from typing import Self
 from hpopt.core.schedulers.base import Stop, shown
 from hpopt.core.schedulers.later_half import LaterHalf
 from hpopt.core.spec import StudySpec
-from hpopt.core.trial import Trial
+from hpopt.core.trial import Trial, TrialState
 
 GAP = 1_000
 """A trial that leaves out more steps counts at the last so many of these only, so that no report takes long."""
@@ -119,7 +119,8 @@ class MedianStop:
         curve = self.curves.setdefault(trial.id, _Curve())
         for step, goodness in scores:
             for passed, mean in curve.add(step, goodness):
-                self._peers(passed).append(mean)
+                if trial.state is not TrialState.FAILED:
+                    self._peers(passed).append(mean)
         self._sorted = False
 
     def marks(self, trial: Trial) -> tuple[tuple[int, float], ...]:
@@ -128,8 +129,13 @@ class MedianStop:
 
     def forget(self, trial: Trial) -> None:
         """See Scheduler."""
+        self.dismiss(trial)
+        self.curves.pop(trial.id, None)
+
+    def dismiss(self, trial: Trial) -> None:
+        """See Scheduler. It is nobody's peer any more."""
         self._sort()
-        curve, again = self.curves.pop(trial.id, _Curve()), _Curve()
+        curve, again = self.curves.get(trial.id, _Curve()), _Curve()
         for step, goodness in zip(curve.later.steps, curve.later.scores, strict=True):
             for passed, mean in again.add(step, goodness):  # the very means that it came to before
                 peers = self.by_step[passed]
