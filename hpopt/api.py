@@ -28,6 +28,7 @@ from hpopt.core.validation import validated
 from hpopt.embedded import EmbeddedServer
 from hpopt.errors import HpoptUnavailable, StudyError, StudyExists, StudyReplaced, UnknownStudy
 from hpopt.hpo import HpOpt
+from hpopt.mirror import remove_files
 from hpopt.outage import Patience
 from hpopt.results import read_created
 from hpopt.server import URL, Server, remember, server_at
@@ -177,7 +178,10 @@ def create(  # noqa: PLR0917 - the reference gives these arguments an order
     folder = folder.absolute()  # the results go there wherever this process goes
     event = Create(secrets.token_hex(8), session, spec, resume, overwrite, private=url is None)
     _check_size(event)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:  # ValueError: a null character
+        raise _no_folder(save_path, error) from None
     return _begin(keys, event, folder, url, found=resume and study is None)
 
 
@@ -259,9 +263,18 @@ def _folder(save_path: Any) -> Path:
     if not isinstance(save_path, str | os.PathLike):
         raise TypeError(f"save_path={save_path!r}: pass the path of a folder, as a str or a Path")
     folder = Path(save_path)
-    if not os.fspath(save_path) or (folder.exists() and not folder.is_dir()):
-        raise ValueError(f"save_path={str(save_path)!r} is no folder: pass the path of one, which may be new")
+    try:
+        usable = bool(os.fspath(save_path)) and (folder.is_dir() or not folder.exists())
+    except (OSError, ValueError) as error:  # for instance too long
+        raise _no_folder(save_path, error) from None
+    if not usable:
+        raise _no_folder(save_path, None)
     return folder
+
+
+def _no_folder(save_path: Any, error: Exception | None) -> ValueError:
+    why = f" ({getattr(error, 'strerror', None) or error})" if error is not None else ""
+    return ValueError(f"save_path={str(save_path)!r} is no folder{why}: pass the path of one, which may be new")
 
 
 def _namespace(namespace: str | None) -> str:
@@ -290,7 +303,8 @@ def _check_caller() -> None:
     """Raise RuntimeError where create cannot be meant: in a runner's import of the script, or on a rank above 0."""
     if os.environ.get(RUNNER) == "1":
         raise RuntimeError(
-            'hpopt.create() was called while a runner imports this script: put it under if __name__ == "__main__":'
+            "hpopt.create() was called in a process that trains for a runner, which imports this script: put it under "
+            'if __name__ == "__main__":, and look at the study in train(config) with hpopt.join(...)'
         )
     if os.environ.get(RUNNER) == "command":
         raise RuntimeError(
@@ -326,6 +340,8 @@ def _begin(keys: StudyKeys, event: Create, folder: Path, url: str | None, *, fou
             server.client.forget_connections()  # those to an earlier server at the same place, which has ended
             keys = _kept(server, keys) if found else keys
         created = _created(server, keys, event)
+        if not event.resume:
+            remove_files(folder)
         plan = Plan.of(created.spec, Schedule.from_wire(created.schedule))
         if plan.derived:
             log.warning("hpopt: %s", plan)

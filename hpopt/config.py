@@ -1,5 +1,6 @@
 """The config: the plain dict that carries a sample to its trainer, and the identity in it."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,9 @@ from hpopt.core.messages import OLDEST, VERSION, Sample
 from hpopt.core.rungs import rung_levels
 from hpopt.core.spec import RESERVED, StudySpec
 from hpopt.errors import VersionSkew
+
+_LARGEST = 2**31 - 1
+_UID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,7 @@ class Identity:
             raise VersionSkew(f"the config is of protocol {version}, this process reads {OLDEST} to {VERSION + 1}")
         url = found.get("url")
         return cls(
-            _text(found, "namespace"), _text(found, "study"), _text(found, "uid"),
+            _text(found, "namespace"), _text(found, "study"), _uid(found),
             _natural(found, "trial"), _natural(found, "attempt"), None if url is None else _text(found, "url"),
         )  # fmt: skip
 
@@ -86,8 +90,15 @@ def _natural(found: Mapping[str, Any], name: str) -> int:
     value = found.get(name)
     if type(value) is float and value.is_integer():
         value = int(value)  # JSON tools write 3 as 3.0
-    if type(value) is not int or value < 0:
+    if type(value) is not int or not 0 <= value <= _LARGEST:
         raise ValueError(f'config["hpopt"]["{name}"]={value!r}: pass on the dict as get_next_sample() returned it')
+    return value
+
+
+def _uid(found: Mapping[str, Any]) -> str:
+    value = _text(found, "uid")
+    if not _UID.fullmatch(value):
+        raise ValueError(f'config["hpopt"]["uid"]={value!r}: pass on the dict as get_next_sample() returned it')
     return value
 
 

@@ -13,7 +13,7 @@ from hpopt.core.spec import StudySpec
 from hpopt.core.trial import Trial
 from hpopt.curves import FILE, CurvesFile, Tails
 from hpopt.errors import HpoptError
-from hpopt.results import write_files
+from hpopt.results import RESULTS, TRIALS, write_files
 
 AT_MOST_EVERY = 1.0
 """Seconds between two writings."""
@@ -21,6 +21,15 @@ SHARE_OF_TIME = 0.05
 """So much of the time at most is spent on writing, however large the study is."""
 
 log = logging.getLogger("hpopt")
+
+
+def remove_files(folder: Path) -> None:
+    """Remove the files of an earlier study: should this process die before it writes its own, they would mislead."""
+    for name in (RESULTS, TRIALS, FILE):
+        try:
+            (folder / name).unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("hpopt: %s of an earlier study cannot be removed: %s", folder / name, error)
 
 
 class Mirror:

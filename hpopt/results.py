@@ -23,6 +23,8 @@ from hpopt.core.trials import replay
 from hpopt.errors import UnknownStudy
 
 CURVES_AT_ONCE = 500
+RESULTS, TRIALS = "results.json", "trials.csv"
+"""The files that `write_files` writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +161,8 @@ def write_files(folder: Path, trials: Sequence[Trial], spec: StudySpec, plan: Pl
         "best_config": None if winner is None else winner.params,
         "trials": [asdict(each) for each in rows],
     }
-    write_whole(folder / "results.json", lambda out: json.dump(results, out, indent=2))
-    write_whole(folder / "trials.csv", lambda out: _write_csv(out, rows, list(spec.search_space)))
+    write_whole(folder / RESULTS, lambda out: json.dump(results, out, indent=2))
+    write_whole(folder / TRIALS, lambda out: _write_csv(out, rows, list(spec.search_space)))
 
 
 def _write_csv(out: TextIO, rows: Iterable[TrialRow], names: list[str]) -> None:

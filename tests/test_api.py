@@ -91,7 +91,8 @@ BAD = [
     ("acquisition", "ei", ValueError), ("acquisition", 1, ValueError),
     ("seed", -1, ValueError), ("seed", "1", TypeError),
     ("save_path", None, TypeError), ("save_path", 5, TypeError), ("save_path", "", ValueError),
-    ("save_path", __file__, ValueError),
+    ("save_path", __file__, ValueError), ("save_path", __file__ + "/below", ValueError),
+    ("save_path", "x" * 300, ValueError), ("save_path", "a\0b", ValueError),
     ("launch_timeout", 0, ValueError), ("launch_timeout", "10", TypeError),
     ("default_hyper_parameters", 5, TypeError), ("default_hyper_parameters", "best", TypeError),
     ("default_hyper_parameters", {"lr": 0.01}, ValueError), ("default_hyper_parameters", [1], TypeError),
@@ -209,6 +210,31 @@ def test_default_hyper_parameters_come_first(create: Create) -> None:
     defaults = [{"bs": 64, "lr": 0.01}, {"lr": 0.001, "bs": 8}]
     hpo = create(default_hyper_parameters=defaults, num_trials=3)
     assert [config["params"] for config in run_all(hpo)][:2] == defaults
+
+
+def test_default_hyper_parameters_are_tried_once_each(create: Create, caplog: pytest.LogCaptureFixture) -> None:
+    """One that is given twice takes no other's place, and the user hears of it, as of those there is no room for."""
+    first, second = {"lr": 0.01, "bs": 64}, {"lr": 0.001, "bs": 8}
+    arguments: Config = {"default_hyper_parameters": [first, first, second], "num_trials": 2}
+    with create(**arguments) as hpo:
+        assert [config["params"] for config in run_all(hpo)] == [first, second]
+    assert "default_hyper_parameters: 1 were given before" in caplog.text
+    with create(**arguments, resume=True) as again:
+        assert again.get_progress() == 1
+    create(**arguments | {"num_trials": 1}, overwrite=True)
+    assert "default_hyper_parameters: the last 1 are not tried, as num_trials=1" in caplog.text
+
+
+def test_results_of_an_earlier_study_are_removed(create: Create, tmp_path: Path) -> None:
+    """A new study begins without the files of another one: should it be killed at once, they would pass for its own."""
+    with create(save_path=tmp_path) as hpo:
+        run_all(hpo)
+    files = [tmp_path / name for name in ("results.json", "trials.csv", "curves.csv")]
+    assert all(file.exists() for file in files)
+    with create(save_path=tmp_path, resume=True):
+        assert all(file.exists() for file in files)
+    create(save_path=tmp_path, mode="min", overwrite=True)
+    assert not any(file.exists() for file in files)
 
 
 def test_the_same_seed_gives_the_same_study(create: Create) -> None:

@@ -269,6 +269,12 @@ def test_function_is_named() -> None:
     assert target_of(Trainer.train_well) == f"{__name__}:Trainer.train_well"
 
 
+def test_the_study_is_an_hpopt() -> None:
+    """Anything else is refused by name."""
+    with pytest.raises(TypeError, match="hpo=None: pass what"):
+        workers.run(trainers.train, None)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(("jobs", "error"), [(0, ValueError), (1.0, TypeError), (True, TypeError)])
 def test_number_of_jobs_is_checked(jobs: Any, error: type[Exception], study: Study) -> None:
     """It is a positive int."""

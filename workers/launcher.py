@@ -60,6 +60,8 @@ def run(
         RuntimeError: Importing it there failed.
         StudyPaused: Trials keep failing before their first report.
     """
+    if not isinstance(hpo, hpopt.HpOpt):
+        raise TypeError(f"hpo={hpo!r}: pass what hpopt.create(...) or hpopt.join(...) returned")
     target = target_of(train)
     function = None if target or isinstance(train, str) else train
     launch = Launch(target or "", function, grace=GRACE if grace is None else checked_grace(grace))

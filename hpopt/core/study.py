@@ -332,9 +332,24 @@ def _planned(spec: StudySpec) -> tuple[StudySpec, list[str]]:
         spec = dataclasses.replace(spec, early_stop=None)
     if spec.search_alg == "asha" and (spec.kappa, spec.kappa_decay, spec.kappa_decay_delay) != DEFAULT_KAPPA:
         notices.append("kappa, kappa_decay and kappa_decay_delay are ignored: asha draws a kappa for each suggestion")
+    spec, more = _each_once(spec)
+    notices += more
     guards = [name for name, default in DEFAULT_GUARDS.items() if getattr(spec, name) != default]
     if spec.early_stop is None and guards:
         where = "search_alg='bayes_opt' with early_stop='median_stop'"
         notices += [f"{name}={getattr(spec, name)!r} is ignored: it is for {where}" for name in guards]
     planned, more = plan(spec)
+    left_out = len(planned.default_hyper_parameters) - planned.trials
+    if left_out > 0:
+        notices.append(f"default_hyper_parameters: the last {left_out} are not tried, as num_trials={planned.trials}")
     return planned, [*notices, *more]
+
+
+def _each_once(spec: StudySpec) -> tuple[StudySpec, list[str]]:
+    """The spec with each of the user's configurations once, and what the user should know of it."""
+    first: dict[Any, dict[str, Any]] = {}
+    for params in spec.default_hyper_parameters:
+        first.setdefault(spec.search_space.key(params), params)
+    again = len(spec.default_hyper_parameters) - len(first)
+    notice = f"default_hyper_parameters: {again} were given before, each is tried once"
+    return dataclasses.replace(spec, default_hyper_parameters=tuple(first.values())), [notice] if again else []

@@ -11,6 +11,10 @@ from hpopt.core.spec import ACQUISITIONS, ALGORITHMS, StudySpec
 
 MAX_TRIALS = 100_000
 MAX_ITERATIONS = 1_000_000
+MAX_SIDE = 65_536
+"""Pixels of an image's width or height."""
+LARGEST_INT = 2**53
+"""Where a number may be a float, an int may be as large as a float can tell from its neighbours."""
 
 _Check = Callable[[str, Any], None]
 
@@ -24,7 +28,7 @@ def validated(spec: StudySpec) -> StudySpec:
         check(name, getattr(spec, name))
     if not isinstance(spec.search_space, Space):
         raise TypeError(f"search_space={spec.search_space!r}: pass a dict of name -> hpopt.search_space(...)")
-    defaults = tuple(spec.search_space.check(params) for params in spec.default_hyper_parameters)
+    defaults = tuple(_default(spec.search_space, each, k) for k, each in enumerate(spec.default_hyper_parameters))
     size = spec.batch_size_name
     if size is not None and size not in spec.search_space:
         known = ", ".join(map(repr, spec.search_space))
@@ -33,6 +37,13 @@ def validated(spec: StudySpec) -> StudySpec:
         none = f"none of the values of {spec.search_space[size]!r} is a number above 0"
         raise ValueError(f"batch_size_name={size!r}: {none}; name the hyper-parameter that is the batch size, or None")
     return dataclasses.replace(spec, default_hyper_parameters=defaults)
+
+
+def _default(space: Space, params: dict[str, Any], k: int) -> dict[str, Any]:
+    try:
+        return space.check(params)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"default_hyper_parameters[{k}]: {error}") from None
 
 
 def _fail(name: str, value: Any, remedy: str, error: type[Exception] = ValueError) -> None:
@@ -57,6 +68,8 @@ def number(accepts: Callable[[float], bool], remedy: str) -> _Check:
     def check(name: str, value: Any) -> None:
         if type(value) not in (int, float):
             _fail(name, value, f"pass a number, not {type(value).__name__}", TypeError)
+        if type(value) is int and abs(value) > LARGEST_INT:
+            _fail(name, value, f"use a number that is at most {LARGEST_INT} in size")
         if not math.isfinite(value) or not accepts(value):
             _fail(name, value, remedy)
 
@@ -80,12 +93,12 @@ def optional(check: _Check) -> _Check:
 
 
 def _image_resize(name: str, value: Any) -> None:
-    remedy = "pass two ints of at least 0, the width and the height; [0, 0] keeps the size"
+    remedy = f"pass two ints from 0 to {MAX_SIDE}, the width and the height; [0, 0] keeps the size"
     if not isinstance(value, tuple) or len(value) != 2:
         _fail(name, value, remedy)
     if any(type(side) is not int for side in value):
         _fail(name, value, remedy, TypeError)
-    if any(not 0 <= side <= 65_536 for side in value):
+    if any(not 0 <= side <= MAX_SIDE for side in value):
         _fail(name, value, remedy)
 
 
@@ -94,6 +107,10 @@ def _text(name: str, value: Any) -> None:
         _fail(name, value, f"pass a str, not {type(value).__name__}", TypeError)
     if not 0 < len(value) <= 256:
         _fail(name, value, "use 1 to 256 characters")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        _fail(name, value, "use characters that UTF-8 can encode")
 
 
 def _defaults(name: str, value: Any) -> None:

@@ -15,10 +15,8 @@ from hpopt.core.trial import Trial, TrialState
 from hpopt.curves import FILE, load_curves, read_curves
 from hpopt.errors import UnknownStudy
 from hpopt.outage import Patience
-from hpopt.results import StoppedBy, TrialRow, best, read_created, read_trials, row
+from hpopt.results import RESULTS, StoppedBy, TrialRow, best, read_created, read_trials, row
 from hpopt.server import URL
-
-RESULTS = "results.json"
 
 
 @dataclass(frozen=True, slots=True)
