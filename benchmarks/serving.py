@@ -10,6 +10,7 @@ absolute figures do not. One operator, one coordinator, one server, all on this 
 
 import argparse
 import contextlib
+import math
 import multiprocessing
 import os
 import shutil
@@ -47,9 +48,12 @@ hyper-parameters. p99 of a busy machine is noise of that machine: the PINGs tell
 
 Reports are those of one trainer. In a round with fits another process ends trials of a second study on the same server
 and coordinator, so that there always is a result which no fit has used yet; in a quiet round the fitting process
-sleeps. What it worked is its CPU time, as a share of the round; in the rest of its busy time it waited for a core. A
-round with a spinning process is the control: nothing but a program that counts for as long as the round takes and has
-nothing to do with hpopt. What it costs is what any program costs that takes a core of this machine.
+sleeps. What it worked is its CPU time, as a share of the round; in the rest of its busy time it waited for a core.
+
+Two controls. In a round with events the other process ends trials of a third study, without a model, as often as it
+did in the round with fits before: the same messages, and no fit. In a round with a spinning process there is nothing
+but a program that counts for as long as the round takes and has nothing to do with hpopt: what it costs is what any
+program costs that takes a core of this machine.
 
 Right after a result: with one worker a suggestion knows every result, so the request waits for the fit that the result
 began. With eight workers seven other trials are under way, and a suggestion made before that result is handed out
@@ -142,6 +146,15 @@ def spin(going: Event, stop: Event) -> None:
         sum(range(10_000))
 
 
+def keep_pace(url: str, name: str, every: float, going: Event, stop: Event) -> None:
+    """In a process of its own: end a trial of a study every so many seconds."""
+    with hpopt.join(name, url) as hpo:
+        fill(hpo, 4)
+        going.set()
+        while not stop.wait(every):
+            fill(hpo, 1)
+
+
 @contextlib.contextmanager
 def beside(target: Callable[..., None], *args: Any) -> Iterator[None]:
     """While a process calls this with `args` and two events: it sets one when it has begun, and ends at the other."""
@@ -157,34 +170,48 @@ def beside(target: Callable[..., None], *args: Any) -> Iterator[None]:
         process.join()
 
 
-QUIET, FITS, SPINNING = ROUNDS = ("quiet", "fits", "spinning")
+NAMES = {"quiet": "quiet ones", "events": "with events"}
+QUIET, FITS, EVENTS, SPINNING = ROUNDS = ("quiet", "fits", "events", "spinning")
 
 
-def company(server: EmbeddedServer, kind: str) -> contextlib.AbstractContextManager[None]:
-    """What goes on beside the reports of such a round."""
+def company(server: EmbeddedServer, kind: str, every: float) -> contextlib.AbstractContextManager[None]:
+    """What goes on beside the reports of such a round; a trial ended `every` so many seconds in the last with fits."""
     if kind == FITS:
         return beside(keep_busy, server.url, "modelled")
+    if kind == EVENTS:
+        return beside(keep_pace, server.url, "unmodelled", every)
     return beside(spin) if kind == SPINNING else contextlib.nullcontext()
+
+
+def ended(server: EmbeddedServer) -> int:
+    """How many trials of the study with the model have ended."""
+    with hpopt.join("modelled", server.url) as hpo:
+        return sum(row.state == "completed" for row in hpo.trials())
 
 
 def reports(server: EmbeddedServer, count: int, rounds: int, trials: int) -> dict[str, list[Sample]]:
     """Round trips of `report` in each kind of round by turns; `trials` have ended in the study with the model."""
     with study(server, "modelled", num_init_trials=trials, num_workers=2) as hpo:
         fill(hpo, trials)  # without a fit; then this session ends, or it would write results files beside the reports
+    with study(server, "unmodelled", acquisition="random", num_workers=2) as hpo:
+        fill(hpo, trials)
+    every = math.inf
     found: dict[str, list[Sample]] = {kind: [] for kind in ROUNDS}
     with study(server, "reports", num_trials=1, max_iterations=1_000_000, early_stop="median_stop") as hpo:
         client, config, pid = redis.Redis.from_url(server.url), config_of(hpo), fitting_process(server)
         hpopt.report(config, 0.5)
         for kind in ROUNDS * rounds:
             wait_until_idle(pid)
-            with company(server, kind):
+            with company(server, kind, every):
+                known = ended(server)
                 sample, before, began = Sample(), used(pid), time.perf_counter()
                 for _ in range(count):
                     sample.take(client, lambda: hpopt.report(config, 0.5))
                 wall, after = time.perf_counter() - began, used(pid)
             sample.worked, sample.busy = (after[0] - before[0]) / wall, (sum(after) - sum(before)) / wall
-            with hpopt.join("modelled", server.url) as modelled:
-                sample.results = sum(row.state == "completed" for row in modelled.trials())
+            sample.results = ended(server)
+            if kind == FITS:
+                every = wall / (sample.results - known)
             found[kind].append(sample)
     return found
 
@@ -211,16 +238,16 @@ def after_result(server: EmbeddedServer, workers: int, trials: int, asks: int, r
 
 
 def compared(found: dict[str, list[Sample]]) -> str:
-    """How much slower reports are beside fits, and beside a spinning process: each with the quiet round before it."""
+    """How much slower reports are beside fits, and in the control rounds: each with the round of its turn."""
     sentences = []
-    for kind in (FITS, SPINNING):
+    for kind, base in ((FITS, QUIET), (EVENTS, QUIET), (SPINNING, QUIET), (FITS, EVENTS)):
         texts = []
         for share in (0.5, 0.99):
-            pairs = [at(b.calls, share) / at(a.calls, share) for a, b in zip(found[QUIET], found[kind], strict=True)]
-            whole = [at((call for each in found[one] for call in each.calls), share) for one in (QUIET, kind)]
+            pairs = [at(b.calls, share) / at(a.calls, share) for a, b in zip(found[base], found[kind], strict=True)]
+            whole = [at((call for each in found[one] for call in each.calls), share) for one in (base, kind)]
             ratio = f"p{100 * share:.0f} {whole[1] / whole[0]:.2f} times"
             texts.append(f"{ratio} (of single pairs {min(pairs):.2f} to {max(pairs):.2f})")
-        sentences.append(f"All rounds with {kind} against all quiet ones: {', '.join(texts)}.")
+        sentences.append(f"All rounds with {kind} against all {NAMES[base]}: {', '.join(texts)}.")
     least = min(each.busy for each in found[FITS])
     if least <= 0.8:
         sentences.append(f"**The fitting process had work for only {100 * least:.0f} % of a round.**")
