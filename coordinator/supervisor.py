@@ -21,7 +21,7 @@ from coordinator import extra
 from coordinator.child import Child, Restarts, ended_by_others
 from coordinator.refusal import Refused
 from coordinator.savedir import SaveDir, open_log, write_private
-from coordinator.valkey import Valkey, shut_down_orphan
+from coordinator.valkey import URL_FILE, Valkey, shut_down_orphan
 from coordinator.wakeup import Ended, Events
 
 _STDOUT, _STDERR = 1, 2
@@ -136,7 +136,7 @@ class Supervisor:
 
     def _announce(self) -> None:
         if self._options.serve:
-            where = self._home.path / "url"
+            where = self._home.path / URL_FILE
             write_private(where, self._server.tcp_url + "\n")
             _say(f'Serving. In the other terminals:  export HPOPT_URL="$(cat {shlex.quote(str(where))})"')
             return

@@ -5,12 +5,15 @@ import os
 import shutil
 import socket
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from coordinator.child import Child
 from coordinator.refusal import Refused
 from coordinator.resp import Resp, ServerSaysNo
 from coordinator.savedir import SaveDir, write_private
+
+URL_FILE = "url"
+"""In the directory, where a server on TCP can be found; it holds the password."""
 
 _GRACE = 5.0
 """Seconds for the server to write its file and end, before it is killed."""
@@ -113,7 +116,7 @@ class Valkey:
 
     def _configure(self, config: Path) -> None:
         if self._wanted_port is not None:
-            self._port = self._wanted_port or _free_port()
+            self._port = self._wanted_port or _free_port(_port_in(self._home.path / URL_FILE))
             self._password = _new_password(self._home.path / "password")
         data = self._home.path / "data"
         data.mkdir(mode=0o700, exist_ok=True)
@@ -194,9 +197,24 @@ def _password(path: Path) -> str | None:
         return None
 
 
-def _free_port() -> int:
-    """A loopback port that is free now; should another take it first, the server ends and the next start finds one."""
+def _port_in(path: Path) -> int:
+    """The port of the URL in this file, which an earlier server was found at; 0 if there is none."""
+    try:
+        return urlsplit(path.read_text(encoding="ascii").strip()).port or 0
+    except (OSError, ValueError):
+        return 0
+
+
+def _free_port(rather: int) -> int:
+    """A loopback port that is free now, this one if it is: those who wait for the server that was there find it again.
+
+    Should another take it first, the server ends and the next start finds one.
+    """
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", rather))
+        except OSError:
+            probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port

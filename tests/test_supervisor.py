@@ -1,3 +1,4 @@
+import contextlib
 import fcntl
 import fnmatch
 import importlib.util
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
+from urllib.parse import urlsplit
 
 import pytest
 import redis
@@ -465,6 +467,23 @@ def test_serving_on_loopback_with_a_password(home: Path, start: Start) -> None:
     process.send_signal(signal.SIGINT)
     assert process.wait(DEADLINE) == 0
     assert has_ended(server_pid)
+
+
+def test_a_server_that_is_started_again_is_found_where_it_was(home: Path, start: Start) -> None:
+    """The URL that others have still leads there; only if another has the port by now, it is a new one."""
+    urls: list[str] = []
+    for taken in (False, False, True):
+        with contextlib.ExitStack() as stack:
+            if taken:
+                stack.enter_context(socket.create_server(("127.0.0.1", urlsplit(urls[0].strip()).port or 0)))
+            process = start("--port", "0")
+            assert process.stdout is not None
+            process.stdout.readline()
+            urls.append((home / "url").read_text())
+            process.send_signal(signal.SIGINT)
+            assert process.wait(DEADLINE) == 0
+    assert urls[0] == urls[1] != urls[2]
+    assert urlsplit(urls[0]).password == urlsplit(urls[2]).password
 
 
 def test_what_cannot_be_served_is_said_in_one_line(tmp_path: Path) -> None:
