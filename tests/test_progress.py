@@ -70,6 +70,13 @@ def test_news_are_ends_and_new_bests() -> None:
     assert news.lines(snapshot(DONE, NEW, best=DONE), 20) == []
 
 
+def test_news_count_the_ends_one_by_one() -> None:
+    """Of several trials that have ended since the last look, each line says how many had by then."""
+    rows = [replace(DONE, id=number) for number in range(3)]
+    lines = News(SPEC).lines(snapshot(*rows), 0)
+    assert [line.rpartition("[")[2] for line in lines] == ["1/3 ended]", "2/3 ended]", "3/3 ended]"]
+
+
 def test_news_of_running_trials_are_rare() -> None:
     """Scores of a running trial are not said more often than once a second, and none is forgotten."""
     news = News(SPEC)

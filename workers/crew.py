@@ -228,7 +228,9 @@ class Crew:
                 busy += [self._left[slot] for slot in self._busy]
             if busy:
                 grace = f"{self._launch.grace:g} s"
-                self._say(f"interrupted: {len(busy)} under way, to be given back within {grace}; again to end at once")
+                later = "" if self._hpo.save_path is None else "; create(..., resume=True) goes on with the study later"
+                what = f"{len(busy)} under way, to be given back within {grace}; again to end at once{later}"
+                self._say(f"interrupted: {what}")
             self._each(Runner.interrupt)
             _wait_for(busy, self._launch.grace)
         finally:

@@ -23,6 +23,10 @@ _SHARE_OF_TIME = 0.05
 """So much of the time at most is spent on looking, however large the study is."""
 _NEWS_EVERY = 1.0
 """Seconds between two plain lines that are about running trials."""
+_REASON = 240
+"""Characters of a reason in a line."""
+_LAST_LOOK = 3.0
+"""Seconds to show the last state; in an outage it is not there to be seen."""
 
 log = logging.getLogger("hpopt")
 
@@ -134,7 +138,7 @@ class Watch:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._ending.set()
-        self._thread.join(timeout=10)
+        self._thread.join(timeout=_LAST_LOOK)
         self.screen.close()
 
     def _run(self) -> None:
@@ -172,15 +176,18 @@ class News:
         best = snapshot.best
         new_best = best is not None and self._best != (best.id, best.score)
         if not new_best or best is None or (now - self._said_at < _NEWS_EVERY and best.state not in ENDED):
-            return [self._end(row, snapshot) for row in rows]
+            return self._ends(rows, snapshot)
         self._best, self._said_at = (best.id, best.score), now
-        lines = [self._end(row, snapshot) for row in rows]
-        return [*lines, f"best so far: {self._score(best)} (trial {best.id}) with {params_text(best.params)}"]
+        leader = f"best so far: {self._score(best)} (trial {best.id}) with {params_text(best.params)}"
+        return [*self._ends(rows, snapshot), leader]
 
-    def _end(self, row: TrialRow, snapshot: Snapshot) -> str:
-        count = f"{snapshot.count(*ENDED)}/{self.spec.trials} ended"
-        steps = f"{row.step} of {self.spec.iterations} steps"
-        return f"trial {row.id} {row.state} after {steps}, {self._score(row)}: {clean(row.reason, 80)} [{count}]"
+    def _ends(self, rows: list[TrialRow], snapshot: Snapshot) -> list[str]:
+        before = snapshot.count(*ENDED) - len(rows)
+        return [self._end(row, before + k) for k, row in enumerate(rows, start=1)]
+
+    def _end(self, row: TrialRow, ended: int) -> str:
+        how = f"{row.state} after {row.step} of {self.spec.iterations} steps, {self._score(row)}"
+        return f"trial {row.id} {how}: {clean(row.reason, _REASON)} [{ended}/{self.spec.trials} ended]"
 
     def _score(self, row: TrialRow) -> str:
         return f"{clean(self.spec.metric)} {number(row.score)}"
