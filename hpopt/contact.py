@@ -170,6 +170,13 @@ class Contact:
         return True if verdict.attempt > mine or (verdict.attempt == mine and verdict.stop_step is not None) else None
 
     def _log_stop(self, verdict: Verdict) -> None:
+        if verdict.stray or verdict.stop_step == 0:  # there is no such attempt, or study
+            log.warning(
+                "hpopt: nothing is reported for trial %d, attempt %d: %s (was the config passed on as "
+                "get_next_sample() returned it?)",
+                self.identity.trial, self.identity.attempt, verdict.reason,
+            )  # fmt: skip
+            return
         reason = verdict.reason or "another process has taken it over"
         log.info("hpopt: trial %d stops: %s", self.identity.trial, reason)
 

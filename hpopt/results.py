@@ -43,7 +43,10 @@ class StoppedBy:
 
 @dataclass(frozen=True, slots=True)
 class TrialRow:
-    """One trial, as a table shows it. Times are server time in seconds, 0 when it has not come to that."""
+    """One trial, as a table shows it.
+
+    Times are server time in seconds, of the latest attempt; 0 when it has not come to that.
+    """
 
     id: int
     attempt: int

@@ -36,7 +36,11 @@ def report(
     if (score is _MISSING) == (result is _MISSING):
         raise TypeError("pass the score once, as score= or as result=")
     step = None if current_iters is None else _step(current_iters)
-    return contact(config).report(to_score(result if score is _MISSING else score), step)
+    it, number = contact(config), to_score(result if score is _MISSING else score)
+    most = config.get("iterations")
+    if step is not None and type(most) is int and step > most and not it.stopped:
+        log.warning("hpopt: current_iters=%d ends trial %d, which has %d iterations", step, it.identity.trial, most)
+    return it.report(number, step)
 
 
 def reportOOM(config: Mapping[str, Any]) -> None:

@@ -225,6 +225,17 @@ def test_default_hyper_parameters_are_tried_once_each(create: Create, caplog: py
     assert "default_hyper_parameters: the last 1 are not tried, as num_trials=1" in caplog.text
 
 
+def test_a_study_with_results_is_not_replaced_in_silence(create: Create, caplog: pytest.LogCaptureFixture) -> None:
+    """Who forgot resume=True hears what is gone; who did not is not told of it again."""
+    said = "this replaces a study of the same name, with 8 ended trials: resume=True would have gone on with it"
+    run_all(create(num_trials=8))
+    assert "this replaces" not in caplog.text
+    create(num_trials=8)
+    assert caplog.text.count(said) == 1
+    create(num_trials=8, resume=True)
+    assert caplog.text.count(said) == 1
+
+
 def test_results_of_an_earlier_study_are_removed(create: Create, tmp_path: Path) -> None:
     """A new study begins without the files of another one: should it be killed at once, they would pass for its own."""
     with create(save_path=tmp_path) as hpo:

@@ -83,6 +83,27 @@ def test_a_step_may_come_from_an_array(create: Create) -> None:
     assert [point.step for point in curve(hpo, 0)] == [2, 3, 4]
 
 
+def test_a_step_beyond_the_last_is_spoken_of(create: Create, caplog: pytest.LogCaptureFixture) -> None:
+    """Who counts batches in place of iterations ends every trial with its first report, and should hear why."""
+    config = sample(create(num_trials=1, max_iterations=4))
+    assert hpopt.report(config, 0.5, 4000) is STOP
+    assert hpopt.report(config, 0.5, 8000) is STOP
+    assert caplog.text.count("current_iters=4000 ends trial 0, which has 4 iterations") == 1
+    assert "8000" not in caplog.text
+
+
+@pytest.mark.parametrize("changed", [{"trial": 5}, {"attempt": 2}, {"uid": "another"}])
+def test_a_config_of_nobody_is_spoken_of(
+    create: Create, caplog: pytest.LogCaptureFixture, changed: dict[str, Any]
+) -> None:
+    """It is answered with STOP, and a line says that nothing was reported."""
+    config = sample(create())
+    config["hpopt"] |= changed
+    assert hpopt.report(config, 0.5) is STOP
+    assert "hpopt: nothing is reported for trial" in caplog.text
+    assert "was the config passed on as get_next_sample() returned it?" in caplog.text
+
+
 def test_steps_of_the_users_own(create: Create) -> None:
     """Steps may be given and skipped; one that was reported before changes nothing, and counting goes on from each."""
     hpo = create(num_trials=1, max_iterations=10)

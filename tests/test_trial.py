@@ -128,6 +128,7 @@ def test_invalid_scores_are_counted_in_a_row() -> None:
 def test_the_next_attempt_begins_anew_but_keeps_its_scores() -> None:
     """Another attempt counts its steps from 1; what the trial has reached stays."""
     trial = Trial(0, {}, life="a", restart=2, base_step=1, refused=("b",), challenger=("c", 0, 1.0), stop_step=3)
+    trial.started_at = 5.0
     trial.add(2, 0.5, 1.0)
     trial.reissue()
     assert trial == Trial(0, {}, attempt=2, best_score=0.5, best_step=2, seen_step=2)

@@ -161,6 +161,7 @@ class Study:
         spec, notices = _planned(event.spec)
         if spec.seed is None:
             spec = dataclasses.replace(spec, seed=zlib.crc32(event.uid.encode()))
+        lost = self._lost_by_replacing()
         if self.uid:
             for ask in self.desk.requests.values():
                 turn.add(Replied(ask.session, Refusal(ask.n, "replaced", REPLACED)))
@@ -169,7 +170,14 @@ class Study:
         self.notices = tuple(notices)
         self.schedule = Schedule.of(event.spec)
         turn.note("study created", detail=f"{spec.search_alg}, {spec.trials} trials of {spec.iterations} iterations")
-        self._created(event, turn)
+        self._created(event, turn, *lost)
+
+    def _lost_by_replacing(self) -> list[str]:
+        """What the user should know who has a study replaced that has results."""
+        if not self.uid or not self.trials.ended:
+            return []
+        went_on = "resume=True would have gone on with it"
+        return [f"this replaces a study of the same name, with {self.trials.ended} ended trials: {went_on}"]
 
     def _join(self, event: Create, turn: Turn) -> None:
         try:
@@ -185,9 +193,10 @@ class Study:
         turn.note("study resumed", detail=f"{len(self.trials)} of {spec.trials} trials exist")
         self._created(event, turn)
 
-    def _created(self, event: Create, turn: Turn) -> None:
+    def _created(self, event: Create, turn: Turn, *notices: str) -> None:
         turn.add(StudyChanged())
-        turn.add(Replied(event.session, Created(self.uid, self.spec, self.notices, self.schedule.to_wire())))
+        notices = (*notices, *self.notices)
+        turn.add(Replied(event.session, Created(self.uid, self.spec, notices, self.schedule.to_wire())))
 
     def _refuse(self, event: Event | Internal, turn: Turn) -> None:
         """An event for a study that is not there, or not any more."""

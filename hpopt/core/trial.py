@@ -132,7 +132,7 @@ class Trial:
         self.attempt += 1
         self.life, self.restart, self.base_step, self.last_step, self.invalid = "", -1, 0, 0, 0
         self.refused, self.challenger, self.stop_step = (), None, None
-        self.first_step, self.first_at = 0, 0.0
+        self.first_step, self.first_at, self.started_at = 0, 0.0, 0.0
 
     def forget_scores(self) -> None:
         """The next attempt has other params: what was scored so far no longer counts."""
