@@ -280,6 +280,7 @@ def test_parameters_have_the_axis_of_their_space() -> None:
         ([1.0 + n / 20 for n in range(20)] + [1e30], -1, False, 1),
         ([n / 20 for n in range(20)] + [-1e300, -math.ulp(0)], 1, False, 1),
         ([0.01 * 1.3**n for n in range(30)] + [1e200], -1, True, 1),
+        ([1 - 0.5 * 0.8**n for n in range(10)] * 10, 1, False, 0),
         ([0.5], 1, False, 0), ([0.0, 0.0], -1, False, 0), ([1e308, -1e308], 1, False, 2), ([5e-324, 1.0], -1, True, 1),
     ],
 )  # fmt: skip

@@ -9,8 +9,9 @@ LOG_FROM, LOG_SHARE = 10.0, 0.95
 """Losses are shown on a logarithmic axis from this ratio to the best one on, of the worst of this share of them."""
 CROWD = 0.9
 """This share of the scores, the best ones, sets how much of the axis the others may have."""
-ROOM = 1.6
-"""The axis ends at so many times the distance from the best score to the worst of the crowd."""
+FAR, ROOM = 3.0, 1.6
+"""A score is far away beyond FAR times the distance from the best one to the worst of the crowd. If there is such a
+score, the axis ends at ROOM times that distance. (In short trainings the crowd may be all but the first steps.)"""
 MARGIN = 0.05
 SMALLEST = 1e-290
 """What is closer together than this is drawn as one."""
@@ -58,7 +59,7 @@ def scale_of(scores: Iterable[float], sign: float, asked: str = "auto") -> Scale
     crowd, most = (ranked[math.ceil(share * len(ranked)) - 1] for share in (CROWD, LOG_SHARE))
     log = asked == "log" or (asked == "auto" and sign < 0 < ranked[0] and most / ranked[0] >= LOG_FROM)
     best, last, worst = (_on(score, log) for score in (ranked[0], crowd, ranked[-1]))
-    end = best + _shorter(worst - best, ROOM * (last - best))
+    end = best + _span(worst - best, last - best)
     if abs(end - best) < max(1e-12 * abs(best), SMALLEST):
         end = best - sign * 0.1 * (abs(best) if abs(best) > SMALLEST else 1.0)
     pad = MARGIN * (end - best)
@@ -66,8 +67,8 @@ def scale_of(scores: Iterable[float], sign: float, asked: str = "auto") -> Scale
     return Scale(low, high, log, sum(not low <= score <= high for score in ranked))
 
 
-def _shorter(distance: float, limit: float) -> float:
-    return limit if limit and abs(limit) < abs(distance) else distance
+def _span(all_of_it: float, crowd: float) -> float:
+    return ROOM * crowd if crowd and abs(all_of_it) > FAR * abs(crowd) else all_of_it
 
 
 def _on(score: float, log: bool) -> float:
