@@ -1,7 +1,9 @@
 """The public API: its names, and what create() takes and refuses."""
 
+import inspect
 import math
 from collections.abc import Iterator
+from dataclasses import MISSING
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 
 import hpopt
+from hpopt.core.spec import DEFAULTS
 from hpopt.embedded import EmbeddedServer
 from tests.conftest import Create
 from tests.studies import SMALL, SPACE, run_all, train
@@ -234,6 +237,18 @@ def test_a_study_with_results_is_not_replaced_in_silence(create: Create, caplog:
     assert caplog.text.count(said) == 1
     create(num_trials=8, resume=True)
     assert caplog.text.count(said) == 1
+
+
+def test_defaults_stand_for_one_thing() -> None:
+    """An argument that is left out is the same for create, where it is documented, as for the study."""
+    arguments = inspect.signature(hpopt.create).parameters
+    others = {"default_hyper_parameters": ()}  # None there
+    known = {name: others.get(name, argument.default) for name, argument in arguments.items() if name in DEFAULTS}
+    given = [name for name, default in DEFAULTS.items() if default is MISSING]
+    assert {name: default for name, default in known.items() if name not in given} == {
+        name: default for name, default in DEFAULTS.items() if name not in given
+    }
+    assert all(known[name] is inspect.Parameter.empty for name in given)
 
 
 def test_results_of_an_earlier_study_are_removed(create: Create, tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ ACQUISITIONS = ("mix", "log_ei", "ucb", "random")
 
 DEFAULT_KAPPA = (2.576, 1.0, 0)
 """kappa, kappa_decay and kappa_decay_delay of a user who left them alone: then the acquisition is ours to choose."""
-DEFAULT_GUARDS = {"grace_period": 0.1, "min_peers": 1, "grace_trials": 0, "lenient_every": 3}
-"""What median stopping spares, for a user who left it alone."""
+GUARDS = ("grace_period", "min_peers", "grace_trials", "lenient_every")
+"""The arguments that say what median stopping spares."""
 
 ASHA_DESIGN = 5
 """So many trials of asha are spread over the space before a model is asked: fewer results teach it nothing."""
@@ -116,6 +116,8 @@ class StudySpec:
 
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(StudySpec))
+DEFAULTS = {field.name: field.default for field in dataclasses.fields(StudySpec)}
+"""What an argument is for a user who left it alone; MISSING for one that has to be given."""
 
 LONGEST_SHOWN = 50
 """So many characters of a value are shown: the answer has room for every argument that may not differ."""

@@ -41,7 +41,7 @@ from hpopt.core.messages import (
     Withdraw,
 )
 from hpopt.core.schedule import Schedule
-from hpopt.core.spec import DEFAULT_GUARDS, DEFAULT_KAPPA, StudySpec, inherited, resumed
+from hpopt.core.spec import DEFAULT_KAPPA, DEFAULTS, GUARDS, StudySpec, inherited, resumed
 from hpopt.core.trial import Trial, TrialState
 from hpopt.core.trials import NOBODY, Trials
 
@@ -343,7 +343,7 @@ def _planned(spec: StudySpec) -> tuple[StudySpec, list[str]]:
         notices.append("kappa, kappa_decay and kappa_decay_delay are ignored: asha draws a kappa for each suggestion")
     spec, more = _each_once(spec)
     notices += more
-    guards = [name for name, default in DEFAULT_GUARDS.items() if getattr(spec, name) != default]
+    guards = [name for name in GUARDS if getattr(spec, name) != DEFAULTS[name]]
     if spec.early_stop is None and guards:
         where = "search_alg='bayes_opt' with early_stop='median_stop'"
         notices += [f"{name}={getattr(spec, name)!r} is ignored: it is for {where}" for name in guards]
