@@ -228,7 +228,9 @@ def test_unknown_attempts_disturb_no_real_one(site: Site, tmp_path: Path) -> Non
     later = {**config, "hpopt": {**config["hpopt"], "trial": config["trial_id"] + 1}}
     for change in ({"attempt": 2}, {"attempt": 3}):
         assert hpopt.report({**config, "hpopt": {**config["hpopt"], **change}}, 1) is STOP
-    assert run_python(TRAINER, later, environment={"HPOPT_URL": hpo.url}) == ["STOP"]
+    said, answer = run_python(TRAINER, later, environment={"HPOPT_URL": hpo.url})
+    assert said.startswith("hpopt: nothing is reported for trial 1, attempt 1: unknown trial")
+    assert answer == "STOP"
     assert hpopt.report(config, 1) is RUNNING
     following = hpo.get_next_sample()
     assert following is not None
