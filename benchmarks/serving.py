@@ -170,8 +170,8 @@ def beside(target: Callable[..., None], *args: Any) -> Iterator[None]:
         process.join()
 
 
-NAMES = {"quiet": "quiet ones", "events": "with events"}
 QUIET, FITS, EVENTS, SPINNING = ROUNDS = ("quiet", "fits", "events", "spinning")
+BASES = {QUIET: "quiet ones", EVENTS: "with events"}
 
 
 def company(server: EmbeddedServer, kind: str, every: float) -> contextlib.AbstractContextManager[None]:
@@ -211,7 +211,7 @@ def reports(server: EmbeddedServer, count: int, rounds: int, trials: int) -> dic
             sample.worked, sample.busy = (after[0] - before[0]) / wall, (sum(after) - sum(before)) / wall
             sample.results = ended(server)
             if kind == FITS:
-                every = wall / (sample.results - known)
+                every = wall / max(1, sample.results - known)
             found[kind].append(sample)
     return found
 
@@ -247,7 +247,7 @@ def compared(found: dict[str, list[Sample]]) -> str:
             whole = [at((call for each in found[one] for call in each.calls), share) for one in (base, kind)]
             ratio = f"p{100 * share:.0f} {whole[1] / whole[0]:.2f} times"
             texts.append(f"{ratio} (of single pairs {min(pairs):.2f} to {max(pairs):.2f})")
-        sentences.append(f"All rounds with {kind} against all {NAMES[base]}: {', '.join(texts)}.")
+        sentences.append(f"All rounds with {kind} against all {BASES[base]}: {', '.join(texts)}.")
     least = min(each.busy for each in found[FITS])
     if least <= 0.8:
         sentences.append(f"**The fitting process had work for only {100 * least:.0f} % of a round.**")

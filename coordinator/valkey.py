@@ -72,9 +72,7 @@ class Valkey:
         if not port:
             return
         try:
-            with socket.socket() as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a server that has just ended is no reason
-                probe.bind(("127.0.0.1", port))
+            _free(port)
         except (OSError, OverflowError) as error:
             why = getattr(error, "strerror", None) or "it has to be one of 1 to 65535"
             remedy = "pass another one, or leave it out"
@@ -210,11 +208,16 @@ def _free_port(rather: int) -> int:
 
     Should another take it first, the server ends and the next start finds one.
     """
+    try:
+        return _free(rather)
+    except OSError:
+        return _free(0)
+
+
+def _free(port: int) -> int:
+    """This loopback port, or any for 0, if nobody listens there now; else raises OSError."""
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", rather))
-        except OSError:
-            probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # that a server has just ended there is no reason
+        probe.bind(("127.0.0.1", port))
+        free: int = probe.getsockname()[1]
+        return free
