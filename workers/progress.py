@@ -25,8 +25,8 @@ _NEWS_EVERY = 1.0
 """Seconds between two plain lines that are about running trials."""
 _REASON = 240
 """Characters of a reason in a line."""
-_LAST_LOOK = 3.0
-"""Seconds to show the last state; in an outage it is not there to be seen."""
+_LAST_LOOK, _INTERRUPTED_LOOK = 10.0, 3.0
+"""Seconds to show the last state, and after an interruption: in an outage it is not there to be seen."""
 
 log = logging.getLogger("hpopt")
 
@@ -138,7 +138,7 @@ class Watch:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._ending.set()
-        self._thread.join(timeout=_LAST_LOOK)
+        self._thread.join(timeout=_LAST_LOOK if kind is None else _INTERRUPTED_LOOK)
         self.screen.close()
 
     def _run(self) -> None:
