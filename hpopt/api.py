@@ -265,7 +265,7 @@ def _folder(save_path: Any) -> Path:
     folder = Path(save_path)
     try:
         usable = bool(os.fspath(save_path)) and (folder.is_dir() or not folder.exists())
-    except (OSError, ValueError) as error:  # for instance too long
+    except OSError as error:  # for instance too long
         raise _no_folder(save_path, error) from None
     if not usable:
         raise _no_folder(save_path, None)

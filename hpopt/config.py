@@ -1,18 +1,14 @@
 """The config: the plain dict that carries a sample to its trainer, and the identity in it."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from hpopt.core.keys import StudyKeys
-from hpopt.core.messages import OLDEST, VERSION, Sample
+from hpopt.core.messages import LARGEST, NAME, OLDEST, VERSION, Sample
 from hpopt.core.rungs import rung_levels
 from hpopt.core.spec import RESERVED, StudySpec
 from hpopt.errors import VersionSkew
-
-_LARGEST = 2**31 - 1
-_UID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +86,14 @@ def _natural(found: Mapping[str, Any], name: str) -> int:
     value = found.get(name)
     if type(value) is float and value.is_integer():
         value = int(value)  # JSON tools write 3 as 3.0
-    if type(value) is not int or not 0 <= value <= _LARGEST:
+    if type(value) is not int or not 0 <= value <= LARGEST:
         raise ValueError(f'config["hpopt"]["{name}"]={value!r}: pass on the dict as get_next_sample() returned it')
     return value
 
 
 def _uid(found: Mapping[str, Any]) -> str:
     value = _text(found, "uid")
-    if not _UID.fullmatch(value):
+    if not NAME.fullmatch(value):
         raise ValueError(f'config["hpopt"]["uid"]={value!r}: pass on the dict as get_next_sample() returned it')
     return value
 

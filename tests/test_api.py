@@ -221,11 +221,11 @@ def test_default_hyper_parameters_are_tried_once_each(create: Create, caplog: py
     arguments: Config = {"default_hyper_parameters": [first, first, second], "num_trials": 2}
     with create(**arguments) as hpo:
         assert [config["params"] for config in run_all(hpo)] == [first, second]
-    assert "default_hyper_parameters: 1 were given before" in caplog.text
+    assert "default_hyper_parameters: each is tried once; 1 repeated another" in caplog.text
     with create(**arguments, resume=True) as again:
         assert again.get_progress() == 1
     create(**arguments | {"num_trials": 1}, overwrite=True)
-    assert "default_hyper_parameters: the last 1 are not tried, as num_trials=1" in caplog.text
+    assert "default_hyper_parameters: 1 of 2 are tried, as num_trials says" in caplog.text
 
 
 def test_a_study_with_results_is_not_replaced_in_silence(create: Create, caplog: pytest.LogCaptureFixture) -> None:

@@ -371,7 +371,8 @@ def _build(cls: type, values: list[Any]) -> Any:
 
 # --- one check per field, made once from the annotations
 
-_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+NAME = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+LARGEST = 2**31 - 1
 
 
 def _plain(*allowed: type) -> typing.Callable[[Any], Any]:
@@ -398,7 +399,7 @@ def _text(value: Any) -> str:
 
 
 def _name(value: Any) -> str:
-    if not _NAME.fullmatch(_text(value)):
+    if not NAME.fullmatch(_text(value)):
         raise ValueError("use 1 to 64 of the characters A-Z a-z 0-9 _ . : -")
     return str(value)
 
@@ -409,7 +410,7 @@ def _life(value: Any) -> str:
 
 def _natural(value: Any) -> int:
     number: int = _plain(int)(value)
-    if not -1 <= number < 2**31:
+    if not -1 <= number <= LARGEST:
         raise ValueError("outside -1 .. 2**31 - 1")
     return number
 

@@ -348,9 +348,9 @@ def _planned(spec: StudySpec) -> tuple[StudySpec, list[str]]:
         where = "search_alg='bayes_opt' with early_stop='median_stop'"
         notices += [f"{name}={getattr(spec, name)!r} is ignored: it is for {where}" for name in guards]
     planned, more = plan(spec)
-    left_out = len(planned.default_hyper_parameters) - planned.trials
-    if left_out > 0:
-        notices.append(f"default_hyper_parameters: the last {left_out} are not tried, as num_trials={planned.trials}")
+    given = len(planned.default_hyper_parameters)
+    if given > planned.trials:
+        notices.append(f"default_hyper_parameters: {planned.trials} of {given} are tried, as num_trials says")
     return planned, [*notices, *more]
 
 
@@ -360,5 +360,5 @@ def _each_once(spec: StudySpec) -> tuple[StudySpec, list[str]]:
     for params in spec.default_hyper_parameters:
         first.setdefault(spec.search_space.key(params), params)
     again = len(spec.default_hyper_parameters) - len(first)
-    notice = f"default_hyper_parameters: {again} were given before, each is tried once"
+    notice = f"default_hyper_parameters: each is tried once; {again} repeated another"
     return dataclasses.replace(spec, default_hyper_parameters=tuple(first.values())), [notice] if again else []
