@@ -48,8 +48,8 @@ rungs that coincide: test_schedulers.py::test_rungs_rise
 late, repeated and excessive reports: test_attempts.py::test_reports_after_the_end,
     test_attempts.py::test_a_step_beyond_the_last_is_the_last, test_attempts.py::test_the_same_step_twice,
     test_attempts.py::test_a_lower_step_is_a_repeat,
-    test_attempts.py::test_the_second_attempt_is_judged_by_new_steps_only
-lost worker: test_a_lost_worker_leaves_a_doubtful_result, test_attempts.py::test_a_lost_trial_is_tried_once_more
+    test_lives.py::test_the_second_attempt_is_judged_by_new_steps_only
+lost worker: test_a_lost_worker_leaves_a_doubtful_result, test_lives.py::test_a_lost_trial_is_tried_once_more
 mode="min": test_minimizing_mirrors_maximizing_to_the_last_stop, test_samplers.py::test_minimizing_mirrors_maximizing,
     test_benchmark_peers.py::test_minimizing_mirrors_maximizing
 resume: test_a_restart_changes_no_suggestion, test_another_process_suggests_the_same,
