@@ -1,10 +1,12 @@
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import hpopt
+from workers.checkpoints import candidates
 
 CONFIG: dict[str, Any] = {
     "params": {"lr": 0.5, "batch": 64, "sizes": [8, 16]},
@@ -75,3 +77,14 @@ def test_a_bad_config_is_refused(config: dict[str, Any], match: str) -> None:
     """The error names the key."""
     with pytest.raises(ValueError, match=match):
         hpopt.checkpoint_dir(config)
+
+
+# --- which of them a worker may remove
+
+
+@pytest.mark.parametrize(("sign", "expected"), [(1.0, {1, 2}), (-1.0, {0, 2})])
+def test_candidates_are_those_that_may_yet_be_best(sign: float, expected: set[int]) -> None:
+    """A trial with a better score keeps its checkpoints, and so does one that came further."""
+    rows: Any = [SimpleNamespace(id=i, score=score, step=step) for i, (score, step) in enumerate(
+        [(0.1, 4), (0.9, 4), (0.5, 9), (None, 9)])]  # fmt: skip
+    assert candidates(rows, sign) == expected

@@ -13,15 +13,12 @@ from typing import Any
 import pytest
 
 import hpopt
-from hpopt.memory import says_killed
 from tests.conftest import Create
 from tests.server import ROOT, Program, until
 from tests.site import Site
 from tests.studies import SMALL
 from workers.__main__ import main
 from workers.backoff import Backoff
-from workers.checkpoints import candidates
-from workers.command import Command, CommandFailed, _last_words
 from workers.crew import Crew
 from workers.process import Launch
 from workers.settings import Settings
@@ -31,10 +28,6 @@ TRAINER = str(ROOT / "tests" / "command_trainers.py")
 TRAIN = f"{sys.executable} {TRAINER} train"
 PATIENCE = 90.0
 """Seconds for a whole study: each of its trials starts two processes of Python."""
-CONFIG: dict[str, Any] = {
-    "lr": 0.5, "params": {"lr": 0.5, "name": "a b", "flag": None, "sizes": [8, 16]}, "trial_id": 3, "attempt": 2,
-    "iterations": 10,
-}  # fmt: skip
 
 
 @pytest.fixture
@@ -83,46 +76,7 @@ def gone(pid: int) -> bool:
     return state == "Z"
 
 
-# --- the words of a command
-
-
-def test_placeholders_are_filled_without_a_shell() -> None:
-    """Text goes in as it is, everything else as JSON; braces around anything but a name stay."""
-    words = (
-        "true",
-        "--lr={lr}",
-        "{name}",
-        "{flag}",
-        "{sizes}",
-        "{trial_id}/{attempt}/{iterations}",
-        '{{lr}} {"a": {}}',
-    )
-    filled = Command(words).filled(CONFIG, "TEXT", "FILE")
-    assert filled == ["true", "--lr=0.5", "a b", "null", "[8, 16]", "3/2/10", '{lr} {"a": {}}']
-    assert Command(("true", "{config}", "@{config_file}")).filled(CONFIG, "TEXT", "FILE")[1:] == ["TEXT", "@FILE"]
-
-
-@pytest.mark.parametrize(
-    ("words", "match"),
-    [
-        ((), "no command after --"),
-        (("no-such-program", "x"), r"'no-such-program': there is no such program"),
-        ((__file__,), r"this file may not be run: chmod \+x .*, or say what runs it, as in -- python /"),
-        (("script.sh",), r"it is not on the PATH, but there is a file of this name: write \./script\.sh$"),
-        (("python3", "-u", "no-such.py"), r"there is no file \S+/no-such\.py"),
-        (("true", "{leraning_rate}"), r"\{leraning_rate\} stands .*: did you mean \{learning_rate\}\?"),
-        (("true", "{x}"), r"\{x\} stands for nothing in this study: there are config, .*\{\{x\}\}"),
-        (("true", "{checkpoint_dir}"), "pass --checkpoints DIR"),
-    ],
-)
-def test_a_command_that_cannot_work_is_refused(
-    words: tuple[str, ...], match: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What would only make trial after trial fail is found before one is asked for."""
-    monkeypatch.chdir(tmp_path)
-    Path("script.sh").touch(mode=0o700)
-    with pytest.raises(ValueError, match=match):
-        Command(words).check(["learning_rate"], checkpoints=False)
+# --- pauses after crashes
 
 
 def test_pauses_grow_until_a_training_does_not_crash() -> None:
@@ -132,96 +86,6 @@ def test_pauses_grow_until_a_training_does_not_crash() -> None:
     assert [backoff.after(60, crashed=True), backoff.after(0, crashed=True)] == [0, 1]
     assert [backoff.after(0, crashed=False), backoff.after(0, crashed=True)] == [0, 1]
     assert Backoff(longest=0).after(0.1, crashed=True) == 0
-
-
-@pytest.mark.parametrize(("sign", "expected"), [(1.0, {1, 2}), (-1.0, {0, 2})])
-def test_candidates_are_those_that_may_yet_be_best(sign: float, expected: set[int]) -> None:
-    """A trial with a better score keeps its checkpoints, and so does one that came further."""
-    rows: Any = [SimpleNamespace(id=i, score=score, step=step) for i, (score, step) in enumerate(
-        [(0.1, 4), (0.9, 4), (0.5, 9), (None, 9)])]  # fmt: skip
-    assert candidates(rows, sign) == expected
-
-
-TORCHRUN = """\
-[rank1]: Traceback (most recent call last):
-[rank1]:   File "/train.py", line 6, in <module>
-[rank1]: torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.
-[rank0]: Traceback (most recent call last):
-[rank0]: RuntimeError: [gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:15594.
-E1128 15:01:30.722000 5641 torch/distributed/elastic/multiprocessing/api.py:1002] failed (exitcode: 1) local_rank: 1
-torch.distributed.elastic.multiprocessing.errors.ChildFailedError:
-============================================================
-train.py FAILED
-  traceback : To enable traceback see: https://pytorch.org/docs/stable/elastic/errors.html
-============================================================
-"""
-ACCELERATOR = """\
-torch.AcceleratorError: CUDA error: out of memory
-Search for `cudaErrorMemoryAllocation' in https://docs.nvidia.com/cuda for more information.
-CUDA kernel errors might be asynchronously reported at some other API call, so the stacktrace below might be incorrect.
-For debugging consider passing CUDA_LAUNCH_BLOCKING=1
-Compile with `TORCH_USE_CUDA_DSA` to enable device-side assertions.
-"""
-ACCELERATE = """\
-Traceback (most recent call last):
-  File "/accelerate/commands/launch.py", line 1, in simple_launcher
-subprocess.CalledProcessError: Command '['python', 'train.py']' returned non-zero exit status 1.
-"""
-CPU = "RuntimeError: [enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 400 bytes."
-
-
-@pytest.mark.parametrize(
-    ("log", "is_memory"),
-    [
-        ("MemoryError\n", True),
-        ("torch.OutOfMemoryError: CUDA out of memory.\n", True),
-        (CPU, True),
-        (f"{CPU}\nwandb: Synced 5 files\n\n", True),
-        (ACCELERATOR, True),
-        (TORCHRUN, True),
-        (TORCHRUN.replace("torch.OutOfMemoryError: CUDA out of memory.", "ValueError: no data."), False),
-        ("torch.OutOfMemoryError: CUDA out of memory.\n" + "epoch\n" * 40 + "no more data\n", False),
-        (f"{CPU}\nTraceback (most recent call last):\nValueError: CUDA is no name\n", False),
-        (f"{CPU}\n{ACCELERATE}", True),
-        (f"{CPU}\nTraceback (most recent call last):\nValueError: no data\n{ACCELERATE}", False),
-        ("terminate called after throwing an instance of 'std::bad_alloc'\n  what():  std::bad_alloc\n", True),
-        ("Killed\n", False),
-        ("", False),
-    ],
-    ids=[
-        "python", "torch", "cpu", "more after it", "accelerator", "torchrun", "another rank's", "long ago", "another",
-        "accelerate", "another of accelerate", "c++", "killed", "nothing",
-    ],
-)  # fmt: skip
-def test_memory_that_ran_out_is_known_by_the_last_words_of_all_kinds(
-    log: str, is_memory: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The end of the last traceback says it, or those of a launcher's ranks; what was said long ago does not count."""
-    path = tmp_path / "trial-0-1.log"
-    path.write_text(log)
-    monkeypatch.setenv("HPOPT_LOG", f"host:{path}")
-    with pytest.raises(CommandFailed, match="exit status 1") as failed:
-        Command(("false",)).train(CONFIG)
-    assert hpopt.is_out_of_memory(failed.value) == is_memory
-
-
-KILLED_RANK = """\
-torch.distributed.elastic.multiprocessing.errors.ChildFailedError:
-train.py FAILED
-Root Cause (first observed failure):
-  exitcode  : -9 (pid: 5641)
-  traceback : Signal 9 (SIGKILL) received by PID 5641
-"""
-
-
-@pytest.mark.parametrize(
-    "log", [KILLED_RANK, "subprocess.CalledProcessError: Command '['python']' died with <Signals.SIGKILL: 9>.\n"]
-)
-def test_a_kill_is_known_by_a_launchers_last_words(log: str, tmp_path: Path) -> None:
-    """Whether that was for want of memory the kernel is asked."""
-    path = tmp_path / "trial-0-1.log"
-    path.write_text(log)
-    assert says_killed(_last_words(path))
 
 
 # --- commands that are run
