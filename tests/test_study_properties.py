@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from hpopt.core.curve import Point, unpack
-from hpopt.core.effects import Effect, PointAdded, Replied, StudyReplaced, VerdictGiven
+from hpopt.core.effects import Effect, PointAdded, Replied, StudyReplaced, TrialChanged, VerdictGiven
 from hpopt.core.incumbent import COMPARED, incumbent
 from hpopt.core.messages import (
     Ask,
@@ -34,7 +34,7 @@ from hpopt.core.messages import (
 )
 from hpopt.core.rungs import rung_levels
 from hpopt.core.space import SearchSpace, Space
-from hpopt.core.trial import ENDED, PENDING, REISSUABLE
+from hpopt.core.trial import ENDED, PENDING, REISSUABLE, TrialState
 from hpopt.status import Status
 from tests.committed import snapshot
 from tests.simulation import SPACE, Simulation, heard
@@ -106,6 +106,8 @@ class StudyMachine(RuleBasedStateMachine):
             match effect:
                 case PointAdded():
                     self.accepted[effect.trial].append(effect.point)
+                case TrialChanged(trial) if isinstance(event, OutOfMemory) and trial.state is TrialState.FAILED:
+                    self.accepted[trial.id].clear()
                 case Replied(session, Sample() as sample):
                     self._handed(session, sample)
                 case VerdictGiven():
