@@ -131,6 +131,7 @@ class _Search:
             finals = np.concatenate([finals, encoding.features(pending)])
         self._known = {u.tobytes() for u in (*tried, *pending)}
         self._pool = _unlike(encoding.confine(candidates(encoding, units[best], rng)), self._known)
+        self._left = np.ones(len(self._pool), dtype=bool)
         self._screen = Screen(self._posterior, encoding.features(self._pool), room=request.count)
         self.threshold = float(np.max(self._posterior.predict(finals)[0]))
         """What is to be improved on: the best mean of any point that was or will be tried."""
@@ -141,13 +142,23 @@ class _Search:
         """The configuration of the largest acquisition among those not taken; None when the pool has none."""
         if not len(self._pool):
             return None
-        order = np.argsort(-acquisition(self._screen.mean, self._screen.std)[0], kind="stable")
-        improved: Iterable[Array] = ()
-        if self._picked < POLISHED:
-            starts = self._pool[order[:STARTS]]
-            improved = improve(self._posterior, acquisition, self._encoding, starts, self._known)
-        configs = map(self._encoding.config, chain(improved, self._pool[order]))
+        worth = acquisition(self._screen.mean, self._screen.std)[0]
+        polished = self._polished(acquisition, worth) if self._picked < POLISHED else ()
+        configs = map(self._encoding.config, chain(polished, self._screened(worth)))
         return next((params for params in configs if self._space.key(params) not in taken), None)
+
+    def _polished(self, acquisition: Acquisition, worth: Array) -> Iterable[Array]:
+        """What the best of the pool, of this worth (m,), can be improved to, the best one first."""
+        starts = self._pool[np.argsort(-worth, kind="stable")[:STARTS]]
+        return improve(self._posterior, acquisition, self._encoding, starts, self._known)
+
+    def _screened(self, worth: Array) -> Iterator[Array]:
+        """The pool, the best first, without what was looked at here before: that is taken now."""
+        while self._left.any():
+            left = np.flatnonzero(self._left)
+            best = left[np.argmax(worth[left])]
+            self._left[best] = False
+            yield self._pool[best]
 
     def add(self, params: Config) -> None:
         """Take the configuration as pending from now on."""
