@@ -13,7 +13,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from hpopt.core.messages import Ask, Create, Report, Start, Suggested
+from hpopt.core.internal import Suggested
+from hpopt.core.messages import Ask, Create, Report, Start
 from hpopt.core.schedulers.median import MedianStop
 from hpopt.core.space import SearchSpace, Space
 from hpopt.core.spec import StudySpec

@@ -4,6 +4,7 @@ from typing import Any
 
 import msgpack
 
+from hpopt.core.codec import encode
 from hpopt.core.curve import pack
 from hpopt.core.effects import (
     Effect,
@@ -17,7 +18,6 @@ from hpopt.core.effects import (
     VerdictGiven,
 )  # fmt: skip
 from hpopt.core.keys import StudyKeys
-from hpopt.core.messages import encode
 from hpopt.core.trial import Trial
 
 VERDICT_TTL = 3_600_000

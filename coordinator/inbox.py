@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from coordinator.store import Entry
 from hpopt.core.attempts import unknown_trial
+from hpopt.core.codec import decode
 from hpopt.core.effects import Effect, Replied
 from hpopt.core.messages import (
     Ask,
@@ -19,7 +20,6 @@ from hpopt.core.messages import (
     Report,
     Start,
     Withdraw,
-    decode,
 )
 
 FROM_OUTSIDE = (Report, Ask, Start, Finalize, OutOfMemory, Release, Query, Create, Close, Withdraw)

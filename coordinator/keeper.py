@@ -23,9 +23,11 @@ from coordinator.store import (
 )
 from coordinator.suggest import Suggester
 from coordinator.timing import Silence, Timing
+from hpopt.core.codec import DecodeError
+from hpopt.core.internal import Internal, Lost, Suggested, SuggestFailed, Tick
 from hpopt.core.keys import StudyKeys
-from hpopt.core.messages import DecodeError, Internal, Lost, Suggested, SuggestFailed, SuggestRequest, Tick
 from hpopt.core.study import Study
+from hpopt.core.suggest_request import SuggestRequest
 
 TRIM_EVERY = 1_000
 """Events between two trimmings of the inbox."""

@@ -17,8 +17,8 @@ from coordinator.store import AWAY, REFUSED, LaterSchemaError, Store, WrongTypeE
 from coordinator.suggest import Suggester
 from coordinator.timing import Timing
 from hpopt.core.address import without_credentials
+from hpopt.core.codec import OLDEST, VERSION
 from hpopt.core.keys import StudyKeys
-from hpopt.core.messages import OLDEST, VERSION
 
 CHECK_EVERY = 60.0
 """Seconds between two looks at the server's settings."""

@@ -12,7 +12,7 @@ from dataclasses import replace
 from multiprocessing.connection import wait
 from typing import Any
 
-from hpopt.core.messages import Observation, SuggestRequest
+from hpopt.core.suggest_request import Observation, SuggestRequest
 
 TIMEOUT = 60.0
 """Seconds a suggestion may take before its process is given up."""

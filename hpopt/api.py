@@ -18,8 +18,9 @@ from hpopt import distributed
 from hpopt.client import FAILED, Inquiry
 from hpopt.core import keys as names
 from hpopt.core.address import check_url
+from hpopt.core.codec import MAX_BYTES, encode
 from hpopt.core.keys import StudyKeys
-from hpopt.core.messages import MAX_BYTES, Create, Created, Refusal, encode
+from hpopt.core.messages import Create, Created, Refusal
 from hpopt.core.plan import Plan
 from hpopt.core.schedule import Schedule
 from hpopt.core.space import SearchSpace, Space

@@ -20,7 +20,7 @@ from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from hpopt.core import keys as names
 from hpopt.core.address import check_url, sentinels, without_credentials
-from hpopt.core.messages import VERSION, DecodeError, WrongVersionError, decode, encode
+from hpopt.core.codec import VERSION, DecodeError, WrongVersionError, decode, encode
 from hpopt.errors import HpoptUnavailable, NoCoordinator, UnknownStudy, VersionSkew
 from hpopt.outage import BLOCK, Patience
 

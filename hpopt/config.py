@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hpopt.core.codec import LARGEST, NAME, OLDEST, VERSION
 from hpopt.core.keys import StudyKeys
-from hpopt.core.messages import LARGEST, NAME, OLDEST, VERSION, Sample
+from hpopt.core.messages import Sample
 from hpopt.core.rungs import rung_levels
 from hpopt.core.spec import RESERVED, StudySpec
 from hpopt.errors import VersionSkew

@@ -10,8 +10,9 @@ from typing import Any
 
 from hpopt.client import FAILED, Inquiry
 from hpopt.contacts import trained_here
+from hpopt.core.codec import encode
 from hpopt.core.keys import StudyKeys
-from hpopt.core.messages import Ask, Close, Nothing, Refusal, Sample, Withdraw, encode
+from hpopt.core.messages import Ask, Close, Nothing, Refusal, Sample, Withdraw
 from hpopt.errors import HpoptError, StudyError, StudyPaused, StudyReplaced, UnknownStudy
 from hpopt.outage import DEADLINE, Patience, deadline
 from hpopt.server import Server

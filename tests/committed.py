@@ -5,9 +5,10 @@ from typing import Any
 
 import msgpack
 
+from hpopt.core.codec import decode, encode
 from hpopt.core.curve import pack, unpack
 from hpopt.core.effects import Effect, PointAdded, Replied, StudyChanged, StudyReplaced, TrialChanged, VerdictGiven
-from hpopt.core.messages import Verdict, decode, encode
+from hpopt.core.messages import Verdict
 from hpopt.core.study import Study
 from hpopt.core.trial import Trial
 

@@ -27,8 +27,9 @@ from typing import Any
 from coordinator import batch, service
 from coordinator.__main__ import main
 from coordinator.store import Link, StudyLink
-from hpopt.core.messages import Report, SuggestRequest
+from hpopt.core.messages import Report
 from hpopt.core.study import Study
+from hpopt.core.suggest_request import SuggestRequest
 from tests.journal import Journal
 from tests.simulation import quick_suggest
 

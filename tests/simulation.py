@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterable, Iterator
 from random import Random
 from typing import Any
 
+from hpopt.core.codec import decode, encode
 from hpopt.core.effects import Effect
+from hpopt.core.internal import Internal, Lost, Suggested, SuggestFailed, Tick
 from hpopt.core.messages import (
     Answer,
     Ask,
@@ -17,8 +19,6 @@ from hpopt.core.messages import (
     Created,
     Event,
     Finalize,
-    Internal,
-    Lost,
     Nothing,
     OutOfMemory,
     Query,
@@ -26,18 +26,13 @@ from hpopt.core.messages import (
     Report,
     Sample,
     Start,
-    Suggested,
-    SuggestFailed,
-    SuggestRequest,
-    Tick,
     Verdict,
     Withdraw,
-    decode,
-    encode,
 )
 from hpopt.core.space import SearchSpace, Space
 from hpopt.core.spec import StudySpec
 from hpopt.core.study import Study
+from hpopt.core.suggest_request import SuggestRequest
 from hpopt.core.validation import validated
 from hpopt.status import Status
 from tests.committed import Committed

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from hpopt.core.budget import OPEN, affordable, plan, trial_bounds
 from hpopt.core.cost import Pace, assumed_length, expected_ratio
 from hpopt.core.effects import Effect
-from hpopt.core.messages import Create, Created, Event, Internal, Refusal
+from hpopt.core.internal import Internal
+from hpopt.core.messages import Create, Created, Event, Refusal
 from hpopt.core.pace import epoch_seconds, measured
 from hpopt.core.plan import Plan
 from hpopt.core.schedule import Correction, Schedule

@@ -10,9 +10,10 @@ from coordinator.batch import Batch
 from coordinator.keeper import FencedError, Keeper
 from coordinator.store import Store, StudyLink, WrongTypeError
 from coordinator.timing import Timing
+from hpopt.core.codec import decode
 from hpopt.core.curve import Point, unpack
 from hpopt.core.effects import PointAdded, Replied, TrialChanged, VerdictGiven
-from hpopt.core.messages import Nothing, Verdict, decode
+from hpopt.core.messages import Nothing, Verdict
 from hpopt.core.trial import Trial
 from tests.commits import KEYS, UID, VERDICT, WRITTEN, acquire, by, commit, everything, full_batch
 from tests.server import Server, until

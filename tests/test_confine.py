@@ -9,9 +9,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from hpopt.core.batch_size import NO_BOUND, BatchSizeBound, is_size
-from hpopt.core.messages import Observation, SuggestRequest
 from hpopt.core.space import SearchSpace, Space
 from hpopt.core.spec import StudySpec
+from hpopt.core.suggest_request import Observation, SuggestRequest
 from hpopt.samplers.base import suggest
 from hpopt.samplers.encoding import Encoding
 from tests.strategies import batch_sizes, units

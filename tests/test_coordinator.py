@@ -10,8 +10,9 @@ import msgpack
 import pytest
 
 import hpopt
+from hpopt.core.codec import MAX_BYTES, VERSION, decode, encode
 from hpopt.core.keys import StudyKeys
-from hpopt.core.messages import MAX_BYTES, VERSION, Ask, Finalize, Verdict, decode, encode
+from hpopt.core.messages import Ask, Finalize, Verdict
 from tests.check_history import stored, violations
 from tests.conftest import Create, Quick
 from tests.journal import read

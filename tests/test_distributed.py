@@ -7,8 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from hpopt import distributed
+from hpopt.core.codec import decode, encode
 from hpopt.core.keys import launch_of
-from hpopt.core.messages import Start, decode, encode
+from hpopt.core.messages import Start
 from hpopt.launchers import LIFE, LOCAL, RANK_VARIABLES, SCHEDULERS, TORCH
 from tests.fake_torch import load_torch
 from tests.server import ROOT

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 import hpopt
+from hpopt.core.codec import encode
 from hpopt.core.keys import COORDINATORS, CREATED, STUDIES, StudyKeys
-from hpopt.core.messages import Finalize, Report, encode
+from hpopt.core.messages import Finalize, Report
 from tests.check_history import stored
 from tests.conftest import Create, Quick
 from tests.server import Server, start_coordinator, until

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpopt.core.messages import Observation, SuggestRequest
 from hpopt.core.rungs import levels_of
 from hpopt.core.schedulers.asha import Asha
 from hpopt.core.space import SearchSpace, Space
 from hpopt.core.spec import StudySpec
+from hpopt.core.suggest_request import Observation, SuggestRequest
 from hpopt.core.trial import Trial, TrialState
 from hpopt.core.trials import Trials
 from hpopt.samplers.acquisition import LogExpectedImprovement, UpperConfidenceBound

@@ -21,7 +21,7 @@ MAY_IMPORT = {
 DRAWN = ("canvas", "draw_curves", "draw_marks", "draw_parameters", "draw_progress")
 """What draws pictures; the rest of hpopt.plot is plain values."""
 MAY_ALSO = {
-    "hpopt/core/messages.py": {"msgpack"},
+    "hpopt/core/codec.py": {"msgpack"},
     "hpopt/core/schedulers/asha.py": {"sortedcontainers"},
     "hpopt/hpo.py": {"matplotlib"},  # the name of a type, as in the next
     "hpopt/plot/__init__.py": {"matplotlib"},

@@ -7,14 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hpopt.core.codec import MAX_BYTES, VERSION, DecodeError, WrongVersionError, decode, encode
 from hpopt.core.messages import (
-    MAX_BYTES,
-    VERSION,
     Ask,
     Close,
     Create,
     Created,
-    DecodeError,
     Finalize,
     Nothing,
     OutOfMemory,
@@ -26,9 +24,6 @@ from hpopt.core.messages import (
     Start,
     Verdict,
     Withdraw,
-    WrongVersionError,
-    decode,
-    encode,
 )
 from hpopt.core.space import SearchSpace, Space
 from hpopt.core.spec import StudySpec

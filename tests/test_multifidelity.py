@@ -17,10 +17,12 @@ from benchmarks.multifidelity.task import Task
 from benchmarks.multifidelity.tasks import task
 from hpopt.core.effects import Effect, VerdictGiven
 from hpopt.core.incumbent import incumbent
-from hpopt.core.messages import Event, Internal, Report, Suggested, SuggestRequest
+from hpopt.core.internal import Internal, Suggested
+from hpopt.core.messages import Event, Report
 from hpopt.core.rungs import rung_levels
 from hpopt.core.search_space import SearchSpace
 from hpopt.core.study import Study
+from hpopt.core.suggest_request import SuggestRequest
 from hpopt.core.trial import TrialState
 from tests.simulation import quick_suggest
 

@@ -18,8 +18,8 @@ import hpopt
 from hpopt import api, client, contacts, outage
 from hpopt.client import RESEND, Client
 from hpopt.core.address import without_credentials
+from hpopt.core.codec import VERSION
 from hpopt.core.keys import COORDINATORS
-from hpopt.core.messages import VERSION
 from tests.conftest import InBackground
 from tests.proxy import Proxy
 from tests.server import Server, until

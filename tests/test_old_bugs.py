@@ -13,9 +13,9 @@ import pytest
 
 import hpopt
 from hpopt import client, outage
-from hpopt.core.messages import Observation
 from hpopt.core.search_space import SearchSpace
 from hpopt.core.space import Space
+from hpopt.core.suggest_request import Observation
 from hpopt.core.trial import TrialState
 from tests.conftest import Create
 from tests.server import DEADLINE

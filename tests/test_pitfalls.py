@@ -87,9 +87,10 @@ from threadpoolctl import threadpool_info
 from coordinator import suggest as fitting
 from coordinator.suggest import THREADS, Suggester
 from hpopt.core.incumbent import incumbent
-from hpopt.core.messages import Nothing, Observation, Sample, SuggestRequest
+from hpopt.core.messages import Nothing, Sample
 from hpopt.core.space import SearchSpace, Space
 from hpopt.core.spec import StudySpec
+from hpopt.core.suggest_request import Observation, SuggestRequest
 from hpopt.core.trial import TrialState
 from hpopt.samplers.base import suggest
 from hpopt.score import to_score

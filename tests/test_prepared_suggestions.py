@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from hpopt.core.effects import Noted
-from hpopt.core.messages import Refusal, Sample, Suggested, SuggestFailed
+from hpopt.core.internal import Suggested, SuggestFailed
+from hpopt.core.messages import Refusal, Sample
 from hpopt.core.space import SearchSpace, Space
 from tests.simulation import Simulation, created
 

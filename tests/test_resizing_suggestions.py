@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from hpopt.core.messages import Nothing, Sample, Suggested
+from hpopt.core.internal import Suggested
+from hpopt.core.messages import Nothing, Sample
 from hpopt.core.space import SearchSpace, Space
 from hpopt.samplers.base import suggest
 from tests.committed import snapshot

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from hpopt.core.messages import Observation, SuggestRequest
 from hpopt.core.space import SearchSpace, Space
 from hpopt.core.spec import StudySpec
+from hpopt.core.suggest_request import Observation, SuggestRequest
 from hpopt.samplers import bayes
 from hpopt.samplers.acquisition import MAX_KAPPA, LogExpectedImprovement, UpperConfidenceBound, decayed_kappa
 from hpopt.samplers.axis import places

@@ -3,20 +3,8 @@ from typing import Any
 import pytest
 
 from hpopt.core.effects import StudyChanged, StudyReplaced
-from hpopt.core.messages import (
-    Ask,
-    Close,
-    Create,
-    Created,
-    Finalize,
-    Query,
-    Refusal,
-    Release,
-    Report,
-    Sample,
-    Start,
-    Tick,
-)
+from hpopt.core.internal import Tick
+from hpopt.core.messages import Ask, Close, Create, Created, Finalize, Query, Refusal, Release, Report, Sample, Start
 from hpopt.core.schedulers.asha import Asha
 from hpopt.core.space import SearchSpace, Space
 from hpopt.core.study import REMEMBERED

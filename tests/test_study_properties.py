@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from hpopt.core.curve import Point, unpack
 from hpopt.core.effects import Effect, PointAdded, Replied, StudyReplaced, TrialChanged, VerdictGiven
 from hpopt.core.incumbent import COMPARED, incumbent
+from hpopt.core.internal import Internal, Lost, Suggested, SuggestFailed, Tick
 from hpopt.core.messages import (
     Ask,
     Close,
@@ -16,8 +17,6 @@ from hpopt.core.messages import (
     Created,
     Event,
     Finalize,
-    Internal,
-    Lost,
     Nothing,
     OutOfMemory,
     Query,
@@ -26,9 +25,6 @@ from hpopt.core.messages import (
     Report,
     Sample,
     Start,
-    Suggested,
-    SuggestFailed,
-    Tick,
     Verdict,
     Withdraw,
 )

@@ -20,8 +20,8 @@ import pytest
 
 import hpopt
 from coordinator.suggest import Suggester
-from hpopt.core.messages import Observation, SuggestRequest
 from hpopt.core.space import Space
+from hpopt.core.suggest_request import Observation, SuggestRequest
 from hpopt.samplers.base import suggest
 from tests.conftest import Create, Start
 from tests.server import Program, until

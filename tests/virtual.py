@@ -11,7 +11,8 @@ from random import Random
 
 from hpopt.core.cost import epoch_cost
 from hpopt.core.effects import Effect, Replied, VerdictGiven
-from hpopt.core.messages import Ask, Create, Event, Internal, Nothing, Report, Sample, Start, Suggested
+from hpopt.core.internal import Internal, Suggested
+from hpopt.core.messages import Ask, Create, Event, Nothing, Report, Sample, Start
 from hpopt.core.spec import StudySpec
 from hpopt.core.study import Study
 from hpopt.core.trial import Trial

@@ -13,22 +13,11 @@ from typing import Any, Literal, Self
 from benchmarks.multifidelity.loop import Assignment
 from hpopt.core.effects import Replied, VerdictGiven
 from hpopt.core.incumbent import Incumbent
-from hpopt.core.messages import (
-    Ask,
-    Create,
-    Created,
-    Event,
-    Internal,
-    Refusal,
-    Report,
-    Sample,
-    Start,
-    Suggested,
-    SuggestRequest,
-    Verdict,
-)
+from hpopt.core.internal import Internal, Suggested
+from hpopt.core.messages import Ask, Create, Created, Event, Refusal, Report, Sample, Start, Verdict
 from hpopt.core.spec import StudySpec
 from hpopt.core.study import Study
+from hpopt.core.suggest_request import SuggestRequest
 from hpopt.core.trial import Trial
 
 Suggest = Callable[[SuggestRequest], list[dict[str, Any]]]

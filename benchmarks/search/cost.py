@@ -12,9 +12,9 @@ import time
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from hpopt.core.messages import Observation, SuggestRequest
 from hpopt.core.space import SearchSpace, Space
 from hpopt.core.spec import StudySpec
+from hpopt.core.suggest_request import Observation, SuggestRequest
 from hpopt.samplers.base import suggest
 
 SPACE = Space(

@@ -5,10 +5,12 @@ from itertools import islice, takewhile
 from typing import Any
 
 from hpopt.core.batch_size import BatchSizeBound
-from hpopt.core.messages import Ask, Nothing, Sample, Suggested, SuggestRequest
+from hpopt.core.internal import Suggested
+from hpopt.core.messages import Ask, Nothing, Sample
 from hpopt.core.resizing import Resizing
 from hpopt.core.rungs import bracket_of
 from hpopt.core.spec import StudySpec
+from hpopt.core.suggest_request import SuggestRequest
 from hpopt.core.trial import Trial, TrialState
 from hpopt.core.trials import OBSERVED, Trials
 

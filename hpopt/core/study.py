@@ -18,6 +18,7 @@ from hpopt.core.budget import plan
 from hpopt.core.curve import Point
 from hpopt.core.effects import Effect, Replied, StudyChanged, StudyReplaced, TrialChanged, Turn
 from hpopt.core.handout import HandOut, sample
+from hpopt.core.internal import Internal, Lost, Suggested, SuggestFailed, Tick
 from hpopt.core.messages import (
     Answer,
     Ask,
@@ -26,22 +27,17 @@ from hpopt.core.messages import (
     Created,
     Event,
     Finalize,
-    Internal,
-    Lost,
     OutOfMemory,
     Query,
     Refusal,
     Release,
     Report,
     Start,
-    Suggested,
-    SuggestFailed,
-    SuggestRequest,
-    Tick,
     Withdraw,
 )
 from hpopt.core.schedule import Schedule
 from hpopt.core.spec import DEFAULT_KAPPA, DEFAULTS, GUARDS, StudySpec, inherited, resumed
+from hpopt.core.suggest_request import SuggestRequest
 from hpopt.core.trial import Trial, TrialState
 from hpopt.core.trials import NOBODY, Trials
 

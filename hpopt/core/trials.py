@@ -7,7 +7,7 @@ from itertools import chain, islice
 from typing import Any
 
 from hpopt.core.curve import Point
-from hpopt.core.messages import Observation
+from hpopt.core.suggest_request import Observation
 from hpopt.core.trial import ENDED, PENDING, REISSUABLE, Trial, TrialState
 
 OBSERVED = 500

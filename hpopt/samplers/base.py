@@ -9,7 +9,7 @@ from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from hpopt.core.messages import SuggestRequest
+from hpopt.core.suggest_request import SuggestRequest
 from hpopt.samplers.bayes import proposals
 from hpopt.samplers.sobol import design, generator
 

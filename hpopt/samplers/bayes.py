@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpopt.core.messages import Observation, SuggestRequest
 from hpopt.core.spec import DEFAULT_KAPPA, StudySpec
+from hpopt.core.suggest_request import Observation, SuggestRequest
 from hpopt.samplers.acquisition import Acquisition, LogExpectedImprovement, UpperConfidenceBound, decayed_kappa
 from hpopt.samplers.encoding import Encoding
 from hpopt.samplers.fidelity import FullLength, curve, length_of, longest_first

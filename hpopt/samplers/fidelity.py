@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from hpopt.core.messages import Observation
 from hpopt.core.space import Space
+from hpopt.core.suggest_request import Observation
 from hpopt.samplers.encoding import Encoding
 from hpopt.samplers.subset import LIMIT
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from hpopt.core.messages import Observation, SuggestRequest
 from hpopt.core.space import SearchSpace, Space
 from hpopt.core.spec import StudySpec
+from hpopt.core.suggest_request import Observation, SuggestRequest
 from hpopt.samplers.base import suggest
 
 
