@@ -2,7 +2,9 @@
 
 import argparse
 import asyncio
+import dataclasses
 import logging
+import math
 import os
 import signal
 import sys
@@ -14,15 +16,20 @@ from urllib.parse import quote, urlsplit
 from coordinator import extra
 from coordinator.heartbeat import Heartbeat
 from coordinator.logs import configure
-from coordinator.timing import Timing
+from coordinator.timing import EMBEDDED, SERVED, Timing
 
 if TYPE_CHECKING:
     from coordinator.service import Service
 
 PASSWORD_FILE = "HPOPT_PASSWORD_FILE"  # noqa: S105 - the name of a variable
 """Environment variable: a file with the server's password, which then stands in no command line."""
-EMBEDDED = Timing(lease=2.0, grace=10.0, takeover=12.0, tick=1.0)
-"""One machine, one operator: nothing is ever far away."""
+TIMES = {
+    "lease": "seconds after which a dead coordinator is replaced",
+    "grace": "seconds of silence until a trainer is given up",
+    "takeover": "seconds a second process of a trial waits",
+    "tick": "seconds between looks at the heartbeats",
+}
+"""The options that are times, and what they mean."""
 
 log = logging.getLogger("hpopt.coordinator")
 
@@ -30,18 +37,16 @@ log = logging.getLogger("hpopt.coordinator")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit status."""
     options = _parser().parse_args(arguments)
-    if options.serve and options.heartbeat:
-        _parser().error("--heartbeat: it is for a coordinator with --url; --serve looks after its own")
     if options.serve:
-        from coordinator.supervisor import serve
-
-        return serve(options.serve, port=options.port)
+        return _serve_here(options)
+    if options.port is not None:
+        _parser().error("--port: it is for --serve DIR; a server that is there has its port in --url")
     heartbeat = Heartbeat(options.heartbeat) if options.heartbeat else None
     problem = heartbeat.problem() if heartbeat and options.check else ""
     if heartbeat and options.check and not problem:
         print("healthy")  # this far nothing was loaded that takes time: a health check runs every few seconds
         return 0
-    url = _url(options.url)
+    url = _url(options.url or os.environ.get("HPOPT_URL"))
     if options.check:
         return asyncio.run(_check(url, problem))
     if heartbeat:
@@ -52,16 +57,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if lacking := extra.problem():
         _parser().error(lacking)
     configure(options.log_level)
-    return asyncio.run(_serve(url, _timing(options), heartbeat, owned=options.embedded))
+    owned = options.embedded or options.served
+    return asyncio.run(_serve(url, _timing(options), heartbeat, owned=owned))
+
+
+def _serve_here(options: argparse.Namespace) -> int:
+    """Run the bundled server and a coordinator with the same options; the exit status."""
+    from coordinator.supervisor import serve
+
+    for name in ("url", "check", "heartbeat", "embedded", "served"):
+        if getattr(options, name):
+            _parser().error(f"--{name}: it is for a coordinator with --url; --serve looks after its own server")
+    passed_on = {"log-level": options.log_level} | {name: getattr(options, name) for name in TIMES}
+    given = [f"--{name}={value}" for name, value in passed_on.items() if value is not None]
+    return serve(options.serve, port=options.port or 0, coordinator_args=given)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("hpopt-coordinator", description="Run the studies of a server.")
-    parser.add_argument(
-        "--url", default=os.environ.get("HPOPT_URL"), help="redis://, rediss://, redis+sentinel://, unix:// (HPOPT_URL)"
-    )
+    parser.add_argument("--url", help="redis://, rediss://, redis+sentinel://, unix:// (default: HPOPT_URL)")
     parser.add_argument("--serve", metavar="DIR", help="start the bundled server on loopback, with its data in DIR")
-    parser.add_argument("--port", type=int, default=0, help="its port; 0 chooses one (default: %(default)s)")
+    parser.add_argument("--port", type=int, help="its port; 0 chooses one (default: 0)")
     parser.add_argument("--check", action="store_true", help="say whether the server and a coordinator are healthy")
     parser.add_argument(
         "--heartbeat",
@@ -70,10 +86,9 @@ def _parser() -> argparse.ArgumentParser:
         help="keep FILE fresh while the server answers; with --check: whether the coordinator that keeps it is healthy",
     )
     parser.add_argument("--embedded", action="store_true", help="shorter times, for a server that one operator owns")
-    parser.add_argument("--lease", type=float, metavar="S", help="seconds after which a dead coordinator is replaced")
-    parser.add_argument("--grace", type=float, metavar="S", help="seconds of silence until a trainer is given up")
-    parser.add_argument("--takeover", type=float, metavar="S", help="seconds a second process of a trial waits")
-    parser.add_argument("--tick", type=float, metavar="S", help="seconds between looks at the heartbeats")
+    parser.add_argument("--served", action="store_true", help="the same, for one that --serve has put on a port")
+    for name, meaning in TIMES.items():
+        parser.add_argument(f"--{name}", type=_seconds, metavar="S", help=meaning)
     parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     return parser
 
@@ -93,13 +108,20 @@ def _url(given: str | None) -> str:
 
 
 def _timing(options: argparse.Namespace) -> Timing:
-    base = EMBEDDED if options.embedded else Timing()
-    return Timing(
-        lease=options.lease or base.lease,
-        grace=options.grace or base.grace,
-        takeover=options.takeover or base.takeover,
-        tick=options.tick or base.tick,
-    )
+    base = EMBEDDED if options.embedded else SERVED if options.served else Timing()
+    given = {name: getattr(options, name) for name in TIMES}
+    return dataclasses.replace(base, **{name: seconds for name, seconds in given.items() if seconds is not None})
+
+
+def _seconds(text: str) -> float:
+    """For argparse, which names the option."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is none: pass a number of seconds above 0")
+    return seconds
 
 
 def with_password(url: str, environment: Mapping[str, str]) -> str:

@@ -147,13 +147,15 @@ class Keeper:
         by_key = {self.keys.alive(uid, *life): life for life in lives}
         by_session = {self.keys.session(session): session for session in sessions}
         missing = await self.store.silent([*by_key, *by_session]) if by_key or by_session else set()
-        now = self.store.now()
+        now = time.monotonic()
         self.silence.update(missing, now)
         given_up = self.silence.lasting(self.timing.grace, now)
         silent = frozenset(by_key[key] for key in self.silence.lasting(self.timing.tick, now) & by_key.keys())
         gone = frozenset(by_session[key] for key in given_up & by_session.keys())
         events: list[Internal] = [Tick(silent, gone)]
-        events += [Lost(*by_key[key]) for key in sorted(given_up & by_key.keys())]
+        lost = given_up & by_key.keys()
+        events += [Lost(*by_key[key]) for key in sorted(lost)]
+        self.silence.forget(lost)
         await self._internal(events)
 
     def _suggest_if_wanted(self) -> None:

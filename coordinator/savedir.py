@@ -22,6 +22,8 @@ from coordinator.refusal import Refused
 _SOCKET_LIMIT = 100
 """Bytes. The systems allow 104 (macOS) or 108 (Linux) with the final zero."""
 _LOG_LIMIT = 4 << 20
+_ROOM = 1 << 20
+"""Bytes; with less than this on its disk a server may not be able to begin."""
 _POLL = 0.02
 _IN_USE_AFTER = 1.0
 """Seconds to wait for an owner that may be about to notice that its operator ended."""
@@ -82,6 +84,11 @@ class SaveDir:
             write_private(self.closed_mark, reason + "\n")
         except OSError:  # the disk is full, but there may be room for an empty file
             os.close(_open_private(self.closed_mark))
+
+    def is_full(self) -> bool:
+        """Whether the disk has no room for us."""
+        disk = os.statvfs(self.path)
+        return disk.f_bavail * disk.f_frsize < _ROOM
 
     def _patience(self) -> float:
         ending = self.closed_mark.exists() or not _runs(self._read_owner().get("operator"))

@@ -75,8 +75,8 @@ class Supervisor:
         try:
             self._home.lock_data(self._events.pause, self._evict)
             self._start_server()
-            if not self._options.again:
-                self._server.forget_heartbeats()
+            if not self._options.again and not self._options.serve:
+                self._server.forget_heartbeats()  # its operator is new; one on a port may have trainers that live on
             self._start_coordinator()
             self._announce()
             while True:
@@ -101,7 +101,11 @@ class Supervisor:
             self._events.pause(60)
 
     def _start_server(self) -> None:
-        """Start the server and wait until it answers, however long it takes to load its file."""
+        """Start the server and wait until it answers, however long it takes to load its file.
+
+        One that answered before and finds the disk full now is tried until there is room: who waits loses nothing.
+        """
+        full = False
         while True:
             self._server.start()
             while (code := self._server.poll()) is None:
@@ -109,11 +113,16 @@ class Supervisor:
                     self._log(f"server {self._server.pid} is ready")
                     return
                 self._events.pause(_POLL)
-            self._log(f"server {self._server.pid} ended with {code} before it was ready")
-            self._back_off("valkey", self._server_ends, own_fault=code == 0 or not ended_by_others(code))
+            was_full, full = full, self._home.is_full()
+            if not (was_full and full):
+                why = ": the disk is full, it is started again until there is room" if full else ""
+                self._log(f"server {self._server.pid} ended with {code} before it was ready{why}")
+            own_fault = code == 0 or not ended_by_others(code)
+            self._back_off("valkey", self._server_ends, own_fault=own_fault and not (full and self._server.answered))
 
     def _start_coordinator(self) -> None:
-        command = [sys.executable, "-P", "-m", self._options.module, "--url", self._server.url, "--embedded"]
+        kind = "--served" if self._options.serve else "--embedded"
+        command = [sys.executable, "-P", "-m", self._options.module, "--url", self._server.url, kind]
         environment = _environment()
         if self._options.serve:
             environment["HPOPT_PASSWORD_FILE"] = str(self._home.path / "password")
@@ -125,7 +134,8 @@ class Supervisor:
     def _back_off(self, name: str, ends: Restarts, *, own_fault: bool) -> None:
         wait = ends.ended(time.monotonic(), own_fault=own_fault)
         if wait is None:
-            raise Refused("failed", f"the {name} keeps failing: see {self._home.path / name}.log")
+            why = "there is no room on its disk" if self._home.is_full() else f"see {self._home.path / name}.log"
+            raise Refused("failed", f"the {name} keeps failing: {why}")
         until = time.monotonic() + wait
         while (left := until - time.monotonic()) > 0:
             self._events.pause(left)

@@ -1,5 +1,6 @@
 """How long things may take, and who has been silent for how long."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 
@@ -15,9 +16,18 @@ class Timing:
     tick: float = 5.0
 
 
+EMBEDDED = Timing(lease=2.0, grace=10.0, takeover=12.0, tick=1.0)
+"""For a server that one operator owns: everybody is on this machine, and hearts beat often."""
+SERVED = Timing(lease=2.0, grace=30.0, takeover=75.0, tick=1.0)
+"""For the bundled server on a port: this machine's hearts beat often too, those behind a tunnel may not."""
+
+
 @dataclass(slots=True)
 class Silence:
-    """Since when a heartbeat has been missing; everybody is fresh when the watch begins."""
+    """Since when a heartbeat has been missing; everybody is fresh when the watch begins.
+
+    `now` is of a clock that only moves on, whatever is done to the time of day.
+    """
 
     since: dict[str, float] = field(default_factory=dict)
 
@@ -28,3 +38,8 @@ class Silence:
     def lasting(self, seconds: float, now: float) -> set[str]:
         """The keys that have been missing for so long."""
         return {key for key, since in self.since.items() if now - since >= seconds}
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """These were given up: should they be missing again, after they came back, it is a new silence."""
+        for key in keys:
+            self.since.pop(key, None)

@@ -49,7 +49,8 @@ class Valkey:
         self._binary = find_server()
         self._password: str | None = None
         self._child: Child | None = None
-        self._answered = False
+        self.answered = False
+        """Whether it has ever been ready."""
 
     @property
     def url(self) -> str:
@@ -81,7 +82,7 @@ class Valkey:
     def start(self) -> None:
         """Start it (again), without waiting; see `ready`."""
         config = self._home.path / "valkey.conf"
-        if not self._answered:  # later starts write nothing: the disk may be full
+        if not self.answered:  # later starts write nothing: the disk may be full
             self._configure(config)
         # Not by the file's name: one with * ? [ in it is taken for a pattern, and the server would start with defaults.
         self._child = Child(
@@ -96,10 +97,10 @@ class Valkey:
         """Whether it answers (it does not while it loads its file)."""
         try:
             with Resp(self._home.socket, self._password) as server:
-                self._answered = server.call("PING") == "PONG"
+                self.answered = server.call("PING") == "PONG"
         except (OSError, ServerSaysNo):
             return False
-        return self._answered
+        return self.answered
 
     def forget_heartbeats(self) -> None:
         """Delete the signs of life of an earlier operator's processes: those that live will give them again."""

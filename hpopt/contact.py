@@ -125,9 +125,12 @@ class Contact:
         self.unsent.clear()
         self.fall_silent()
 
-    def fall_silent(self) -> None:
-        """No heartbeat until the next sign of life."""
-        self.heart.remove(self.alive_key)
+    def fall_silent(self, *, tell: bool = True) -> None:
+        """No heartbeat until the next sign of life; without `tell` the last one runs out by itself."""
+        if tell:
+            self.heart.remove(self.alive_key)
+        else:
+            self.heart.drop(self.alive_key)
 
     # --- what the answers mean
 
@@ -177,7 +180,7 @@ class Contact:
                 self.identity.trial, self.identity.attempt, verdict.reason,
             )  # fmt: skip
             return
-        reason = verdict.reason or "another process has taken it over"
+        reason = verdict.reason or "another process trains this attempt"
         log.info("hpopt: trial %d stops: %s", self.identity.trial, reason)
 
     # --- what is said

@@ -2,15 +2,20 @@
 
 import logging
 import threading
+from urllib.parse import urlsplit
 
 from hpopt.client import FAILED, Client
 
 log = logging.getLogger("hpopt")
 
 
+AT_HAND = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
 def interval_for(url: str) -> float:
     """Seconds between two beats: often where the server is at hand, rarely where many share it."""
-    return 2.0 if url.startswith("unix:") else 15.0
+    parts = urlsplit(url)
+    return 2.0 if parts.scheme == "unix" or parts.hostname in AT_HAND else 15.0
 
 
 class Heart:
@@ -37,12 +42,17 @@ class Heart:
                 self._thread = threading.Thread(target=self._beat_on, name="hpopt-heartbeat", daemon=True)
                 self._thread.start()
 
+    def drop(self, key: str) -> bool:
+        """Stop beating for the key, which runs out by itself; False if it did not beat."""
+        with self._lock:
+            beating = key in self._keys
+            self._keys.discard(key)
+            return beating
+
     def remove(self, key: str) -> None:
         """Stop beating for the key, and let it go at once: silence is meant."""
-        with self._lock:
-            if key not in self._keys:
-                return
-            self._keys.remove(key)
+        if not self.drop(key):
+            return
         try:
             self.client.call(("UNLINK", key))
         except FAILED as error:

@@ -1,9 +1,9 @@
 """HpOpt: an operator's session with one study."""
 
 import atexit
-import contextlib
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CLOSE_WITHIN = 5.0
+CLOSE_WITHIN = 10.0
 """Seconds in all for which `close` waits for a server, or a thread, that does not answer."""
 
 
@@ -276,19 +276,29 @@ class HpOpt:
         if closed:
             return
         atexit.unregister(self.close)
-        with contextlib.suppress(HpoptError):
-            mine = open_contacts(self._keys.path, self.uid)
-            self._release(each for each in mine if (each.identity.trial, each.identity.attempt) in self._handed)
+        self._session.end()
+        until = time.monotonic() + CLOSE_WITHIN
+        mine = open_contacts(self._keys.path, self.uid)
+        answers = self._release(each for each in mine if (each.identity.trial, each.identity.attempt) in self._handed)
         if self._mirror is not None:
-            self._mirror.close()
-        self._session.close()
+            answers = self._mirror.close(max(0.0, until - time.monotonic())) and answers
+        self._session.close(tell=answers)
         for action in self._at_close:
             action()
 
-    def _release(self, contacts: Iterable[Contact]) -> None:
-        """Give attempts back; raises as soon as one cannot be."""
+    def _release(self, contacts: Iterable[Contact]) -> bool:
+        """Give attempts back; False if one cannot be told of in half the time: their silence will say it."""
+        until, answers = time.monotonic() + CLOSE_WITHIN / 2, True
         for contact in contacts:
-            contact.say(Release(self.uid, contact.identity.trial, contact.identity.attempt), CLOSE_WITHIN)
+            release = Release(self.uid, contact.identity.trial, contact.identity.attempt)
+            try:
+                if answers:
+                    contact.say(release, max(0.0, until - time.monotonic()))
+            except HpoptError:
+                answers = False
+            if not answers:
+                contact.fall_silent(tell=False)
+        return answers
 
     def _check_open(self) -> None:
         if self._closed:

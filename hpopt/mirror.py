@@ -53,10 +53,11 @@ class Mirror:
         self._thread = threading.Thread(target=self._run, name="hpopt-results", daemon=True)
         self._thread.start()
 
-    def close(self) -> None:
-        """Write the last state, and end."""
+    def close(self, within: float) -> bool:
+        """Write the last state, and end; whether it has, within so many seconds."""
         self._closing.set()
-        self._thread.join(timeout=10)
+        self._thread.join(within)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         pause = AT_MOST_EVERY

@@ -64,16 +64,22 @@ class Session:
         operator = self.name.rpartition(".")[0]
         return session == self.name or (bool(operator) and session.rpartition(".")[0] == operator)
 
-    def close(self) -> None:
-        """Withdraw open requests; no more heartbeat."""
+    def end(self) -> None:
+        """Nobody waits for an answer any more."""
         with self._lock:
             self._closed = True
             if self._timer is not None:
                 self._timer.cancel()
-        self._server.heart.remove(self._keys.session(self.name))
-        with contextlib.suppress(*FAILED):  # its heartbeat's end says the same, later
-            event = encode(Close(self.uid, self.name))
-            self._server.client.call(("XADD", self._keys.inbox, "NOMKSTREAM", "*", "e", event))
+
+    def close(self, *, tell: bool = True) -> None:
+        """Withdraw open requests; no more heartbeat. Without `tell` its end says the same, later."""
+        self.end()
+        key = self._keys.session(self.name)
+        self._server.heart.drop(key)
+        if tell:
+            with contextlib.suppress(*FAILED):
+                event = encode(Close(self.uid, self.name))
+                self._server.client.call(("UNLINK", key), ("XADD", self._keys.inbox, "NOMKSTREAM", "*", "e", event))
 
     # --- requests
 

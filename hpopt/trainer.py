@@ -17,6 +17,8 @@ from hpopt.status import Status
 _MISSING: Any = object()
 _INTERRUPTED = (None, 0, 130, 143)
 """With these a process exits that was told to end; 128 + the signal's number is what a shell shows of it."""
+INTERRUPTED_WITHIN = 10.0
+"""Seconds for which a training that is interrupted waits for its trial to be given back."""
 
 log = logging.getLogger("hpopt")
 
@@ -110,8 +112,21 @@ class trial:  # noqa: N801 - used like a function: `with hpopt.trial(config) as 
 
     def release(self) -> None:
         """Give the trial back, to be handed to somebody else: this process was interrupted."""
+        self._contact.say(self._release)
+
+    @property
+    def _release(self) -> Release:
         identity = self._contact.identity
-        self._contact.say(Release(identity.uid, identity.trial, identity.attempt))
+        return Release(identity.uid, identity.trial, identity.attempt)
+
+    def _give_back(self) -> None:
+        """Release the trial, but do not hold up whoever has interrupted it."""
+        try:
+            self._contact.say(self._release, INTERRUPTED_WITHIN)
+        except HpoptUnavailable as error:
+            trial = self._contact.identity.trial
+            log.warning("hpopt: trial %d is not given back now, but when its silence is noticed: %s", trial, error)
+            self._contact.fall_silent(tell=False)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -120,11 +135,11 @@ class trial:  # noqa: N801 - used like a function: `with hpopt.trial(config) as 
         if self._contact.stopped:
             return False
         if isinstance(error, HpoptUnavailable):
-            self._contact.fall_silent()  # nobody is there to be told
+            self._contact.fall_silent(tell=False)  # nobody is there to be told
         elif error is not None and not isinstance(error, KeyboardInterrupt) and self._ran_out(error):
             return self._give_up(error)
         elif error is not None and not _is_failure(error):
-            self.release()
+            self._give_back()
         elif error is None or not distributed.restarts_left():  # else the attempt goes on: all ranks are started again
             finalize_trial(self.config, crashed=error is not None)
         return False

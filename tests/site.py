@@ -30,6 +30,8 @@ class Site:
         """Put back what is not there."""
         if self.server.program is None:
             self.server.start()
+        else:
+            self.server.program.go_on()
         if self.coordinator is None:
             self.coordinator = start_coordinator(self.url, "--quick", module="tests.faulty_coordinator")
         self.coordinator.go_on()
@@ -37,6 +39,11 @@ class Site:
     def kill_server(self) -> None:
         """Nobody answers any more."""
         self.server.kill()
+
+    def pause_server(self) -> None:
+        """It takes connections, and says nothing."""
+        assert self.server.program is not None
+        self.server.program.pause()
 
     def kill_coordinator(self) -> None:
         """The server answers, but no coordinator, and that can be seen at once."""

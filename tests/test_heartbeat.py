@@ -1,18 +1,21 @@
+import time
 from collections.abc import Iterator
 
 import pytest
 import redis
 
 import hpopt
+from coordinator.timing import EMBEDDED, SERVED, Silence, Timing
 from hpopt import contacts
 from hpopt.client import Client
 from hpopt.embedded import EmbeddedServer
 from hpopt.heartbeat import Heart, interval_for
 from tests.conftest import Create
-from tests.server import Server, until
+from tests.server import SHORT, Server, until
 from tests.studies import sample, states, train
 
 RUNNING, STOP = hpopt.Status.RUNNING, hpopt.Status.STOP
+GRACE, TICK = float(SHORT[3]), float(SHORT[7])
 
 
 @pytest.fixture
@@ -31,8 +34,24 @@ def heart(server: Server, monkeypatch: pytest.MonkeyPatch) -> Heart:
 
 def test_beats_are_rarer_on_a_shared_server() -> None:
     """Every 2 seconds on this machine, every 15 seconds over the network."""
-    assert interval_for("unix:///run/s") == 2
-    assert interval_for("rediss://host") == 15
+    assert [interval_for(url) for url in ("unix:///run/s", "redis://:x@127.0.0.1:7000", "redis://[::1]")] == [2] * 3
+    assert [interval_for(url) for url in ("rediss://host", "redis+sentinel://a:1,b:2/service")] == [15] * 2
+
+
+@pytest.mark.parametrize(
+    ("timing", "url"),
+    [
+        (EMBEDDED, "unix:///run/s"),
+        (SERVED, "redis://localhost:7000"),
+        (SERVED, "redis://through.a.tunnel:7000"),
+        (Timing(), "redis://host"),
+    ],
+)
+def test_hearts_beat_often_enough(timing: Timing, url: str) -> None:
+    """A beat that is missed once loses no trial, and who has died is given up before his successor is refused."""
+    heart = Heart(Client(url))
+    assert timing.grace >= 2 * heart.interval
+    assert timing.takeover > heart.expiry / 1000 + timing.tick
 
 
 def test_key_is_refreshed_and_let_go(server: Server, heart: Heart) -> None:
@@ -125,6 +144,33 @@ def test_silent_trial_that_comes_back(create: Create) -> None:
     assert contact.alive_key in contact.heart._keys
     assert train(config)[-1] is STOP
     assert states(hpo) == ["completed"]
+
+
+def test_trial_that_came_back_is_not_lost_at_once(create: Create) -> None:
+    """A trainer that comes back has the whole grace period again for its next beat; a second loss is the last."""
+    hpo = create(num_trials=1)
+    config = sample(hpo)
+    hpopt.report(config, 0.5)
+    contact = contacts.contact(config)
+    contact.fall_silent()
+    until(lambda: states(hpo) == ["lost"], "the loss")
+    assert hpopt.report(config, 0.6) is RUNNING
+    contact.fall_silent()
+    back = time.monotonic()
+    until(lambda: states(hpo) == ["failed"], "the second loss")
+    assert time.monotonic() - back > GRACE - TICK
+
+
+def test_silence_that_was_acted_on_is_over() -> None:
+    """Who is missing again, after having come back unseen between two looks, is newly silent."""
+    silence = Silence()
+    for now in (0.0, 5.0, 10.0):
+        silence.update({"a", "b"}, now)
+    assert silence.lasting(10, 10.0) == {"a", "b"}
+    silence.forget({"a"})
+    silence.update({"a", "b"}, 11.0)
+    assert silence.lasting(10, 11.0) == {"b"}
+    assert silence.lasting(10, 21.0) == {"a", "b"}
 
 
 def test_forked_child_has_a_heart_of_its_own(heart: Heart) -> None:

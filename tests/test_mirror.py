@@ -26,7 +26,7 @@ def test_files_are_looked_after_again_soon_after_an_outage(tmp_path: Path) -> No
         there.set()
         assert asked.acquire(timeout=10)
     finally:
-        mirror.close()
+        mirror.close(10)
 
 
 def test_files_that_cannot_be_written_are_spoken_of_once(
@@ -42,7 +42,7 @@ def test_files_that_cannot_be_written_are_spoken_of_once(
     monkeypatch.setattr(mirror, "write_files", full)
     nothing: Any = None
     its = Mirror(tmp_path, lambda: (nothing, nothing), list, nothing, lambda: len(tries))
-    its.close()
+    its.close(10)
     its._write()
     said = f"the results files in {tmp_path} cannot be written: [Errno {errno.ENOSPC}] No space left on device"
     assert caplog.text.count(said) == 1

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import hpopt
-from hpopt import client, contacts, outage
+from hpopt import client, contacts, outage, trainer
 from hpopt import hpo as operator
 from hpopt.contact import UNSENT
 from hpopt.core.curve import Point
@@ -218,6 +218,35 @@ def test_close_in_an_outage(
     began = time.monotonic()
     hpo.close()
     assert time.monotonic() - began < 5
+    site.start()
+
+
+def test_close_beside_a_server_that_hangs(
+    site: Site, hpo: hpopt.HpOpt, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that takes connections and never answers holds up the end once, not once for each thing to be said."""
+    hpopt.report(config, 2)
+    monkeypatch.setattr(operator, "CLOSE_WITHIN", 1.0)
+    site.pause_server()
+    began = time.monotonic()
+    hpo.close()
+    assert time.monotonic() - began < client._FIXED["socket_timeout"] + 3
+    assert not hpo._server.heart._keys
+    site.start()
+
+
+def test_interruption_in_an_outage(
+    site: Site, config: Config, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who interrupts a training does not wait for the deadline of reports: the trial falls silent."""
+    monkeypatch.setattr(trainer, "INTERRUPTED_WITHIN", 0.3)
+    site.kill_server()
+    caplog.clear()
+    with pytest.raises(KeyboardInterrupt), hpopt.trial(config):
+        raise KeyboardInterrupt
+    assert "trial 0 is not given back now, but when its silence is noticed" in said(caplog)[-1]
+    contact = contacts.contact(config)
+    assert contact.alive_key not in contact.heart._keys
     site.start()
 
 

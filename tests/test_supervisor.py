@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
@@ -29,6 +30,12 @@ from hpopt.core.keys import StudyKeys
 from tests.server import ROOT, Program
 
 DEADLINE = 15.0
+FULL_DISK = """
+import os, sys
+from coordinator import savedir, supervisor
+savedir.SaveDir.is_full = lambda self: os.path.exists({full!r})
+sys.exit(supervisor.main())
+"""
 Supervisor = subprocess.Popen[str]
 Start = Callable[..., Supervisor]
 
@@ -44,8 +51,10 @@ def start(home: Path) -> Iterator[Start]:
     """Starts supervisors of `home`, with the given options and the fake coordinator."""
     started: list[Supervisor] = []
 
-    def begin(*options: str, **environment: str) -> Supervisor:
-        command = [sys.executable, "-P", "-m", "coordinator.supervisor", "--dir", str(home)]
+    def begin(
+        *options: str, program: tuple[str, ...] = ("-m", "coordinator.supervisor"), **environment: str
+    ) -> Supervisor:
+        command = [sys.executable, "-P", *program, "--dir", str(home)]
         search = os.pathsep.join([str(ROOT / "tests"), str(ROOT)])
         process = subprocess.Popen(
             [*command, "--module", "fake_coordinator", *options],
@@ -367,6 +376,21 @@ def test_heartbeats_of_an_earlier_operator_are_forgotten(home: Path, start: Star
         assert client.exists(*beats, keys.meta) == 1
 
 
+def test_heartbeats_outlast_a_server_on_a_port(home: Path, start: Start) -> None:
+    """Trainers live on while `--serve` is started again: nobody forgets their signs of life."""
+    keys = StudyKeys("default", "study")
+    beats = {keys.alive("uid", 0, 0, "life"): "1", keys.session("s"): "1"}
+    for left in (0, len(beats)):
+        process = start("--port", "0")
+        assert process.stdout is not None
+        process.stdout.readline()
+        with redis.Redis.from_url((home / "url").read_text().strip()) as client:
+            assert client.exists(*beats) == left
+            client.mset(beats)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(DEADLINE) == 0
+
+
 def test_server_without_supervisor_is_shut_down_with_its_data(home: Path, start: Start) -> None:
     """A server that outlived its supervisor holds the lock; the next supervisor ends it and has its data."""
     (home / "data").mkdir(parents=True)
@@ -451,6 +475,7 @@ def test_serving_on_loopback_with_a_password(home: Path, start: Start) -> None:
     with redis.Redis.from_url(url, decode_responses=True) as client:
         wait_until(lambda: client.llen("fake:starts"))
         (note,) = [json.loads(note) for note in client.lrange("fake:starts", 0, -1)]
+        assert note["argv"][2:] == ["--served"]
         server_pid = int(client.info("server")["process_id"])
     once = Retry(NoBackoff(), 0)
     with (
@@ -484,6 +509,38 @@ def test_a_server_that_is_started_again_is_found_where_it_was(home: Path, start:
             assert process.wait(DEADLINE) == 0
     assert urls[0] == urls[1] != urls[2]
     assert urlsplit(urls[0]).password == urlsplit(urls[2]).password
+
+
+def test_full_disk_is_waited_out(home: Path, start: Start) -> None:
+    """A server that ends for want of room is started again until there is some: nobody has to give up."""
+    full, starts, server = (home.parent / name for name in ("full", "starts", "server"))
+    server.write_text(f'#!/bin/sh\necho >>{starts}\n[ -e {full} ] && exit 1\nexec {valkey.find_server()} "$@"\n')
+    server.chmod(0o700)
+    process = start(program=("-c", FULL_DISK.format(full=str(full))), HPOPT_VALKEY_BIN=str(server))
+    line = hear(process)
+    full.touch()
+    os.kill(line["server_pid"], signal.SIGKILL)
+    wait_until(lambda: len(starts.read_text()) > Restarts.LIMIT + 2)
+    full.unlink()
+    log = home / "supervisor.log"
+    wait_until(lambda: log.read_text().count("is ready") == 2)
+    assert log.read_text().count("the disk is full") == 1
+    with connect(home) as client:
+        assert client.ping()
+
+
+def test_full_disk_is_named(start: Start) -> None:
+    """Where there is no room from the beginning, that is the error."""
+    process = start(program=("-c", FULL_DISK.format(full="/")), HPOPT_VALKEY_BIN="false")
+    assert hear(process)["message"] == "the valkey keeps failing: there is no room on its disk"
+    assert process.wait(DEADLINE) == EXIT_CODES["failed"]
+
+
+@pytest.mark.parametrize(("free", "full"), [(0, True), (100, True), (256, False)])
+def test_room_on_a_disk(home: Path, monkeypatch: pytest.MonkeyPatch, free: int, full: bool) -> None:
+    """A megabyte is what counts as room; blocks that are kept for root are none."""
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=free, f_bfree=1000, f_frsize=4096))
+    assert SaveDir(home).is_full() is full
 
 
 def test_what_cannot_be_served_is_said_in_one_line(tmp_path: Path) -> None:

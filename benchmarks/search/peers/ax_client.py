@@ -14,7 +14,8 @@ from hpopt.core.search_space import SearchSpace
 class Ax:
     """The centre of the space, Sobol points, then a Gaussian process; the noise is inferred, as no SEM is given.
 
-    Trials that are not complete are in the state RUNNING, and the generation strategy takes them as pending.
+    Trials that are not complete are in the state RUNNING, and the generation strategy takes them as pending. While too
+    few are complete for a model it goes on with Sobol points: by default it would refuse, and a worker would wait.
     """
 
     def __init__(self, spaces: Mapping[str, SearchSpace], seed: int, trials: int) -> None:
@@ -23,6 +24,7 @@ class Ax:
         self._client = Client(random_seed=seed)
         self._client.configure_experiment([_config(name, each) for name, each in parameters(spaces).items()])
         self._client.configure_optimization(objective="score")
+        self._client.configure_generation_strategy(allow_exceeding_initialization_budget=True)
 
     def ask(self) -> tuple[Any, Mapping[str, Any]]:
         """A trial's index, and its parameters."""
