@@ -138,7 +138,10 @@ def with_password(url: str, environment: Mapping[str, str]) -> str:
 async def _serve(url: str, timing: Timing, heartbeat: Heartbeat | None, *, owned: bool) -> int:
     from coordinator.service import Service, UnfitServerError
 
-    service = Service(url, timing, alone=owned, heartbeat=heartbeat)
+    try:
+        service = Service(url, timing, alone=owned, heartbeat=heartbeat)
+    except ValueError as error:
+        _parser().error(str(error))
     loop = asyncio.get_running_loop()
     watch = asyncio.create_task(_drain_when_orphaned(service)) if owned else None
     for name in (signal.SIGTERM, signal.SIGINT):
@@ -165,8 +168,12 @@ async def _drain_when_orphaned(service: "Service") -> None:
 async def _check(url: str, problem: str) -> int:
     """Say in one line what is wrong: with the server, else with the heartbeat (`problem`), else with coordinators."""
     from coordinator.store import AWAY, REFUSED, Store
+    from hpopt.core.address import in_words
 
-    store = Store(url, "check")
+    try:
+        store = Store(url, "check")
+    except ValueError as error:
+        _parser().error(str(error))
     try:
         await store.info()
         if not (problem or await store.coordinators()):
@@ -174,7 +181,7 @@ async def _check(url: str, problem: str) -> int:
     except AWAY as error:
         refused = isinstance(error, REFUSED)
         what = "refuses us, check the credentials" if refused else "does not answer"
-        problem = f"the server {what}: {error}"
+        problem = f"the server {what}: {in_words(error)}"
     finally:
         await store.close()
     print(f"unhealthy: {problem}" if problem else "healthy")

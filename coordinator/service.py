@@ -16,7 +16,7 @@ from coordinator.server_check import VOLATILE, problems
 from coordinator.store import AWAY, REFUSED, LaterSchemaError, Store, WrongTypeError
 from coordinator.suggest import Suggester
 from coordinator.timing import Timing
-from hpopt.core.address import without_credentials
+from hpopt.core.address import in_words, without_credentials
 from hpopt.core.codec import OLDEST, VERSION
 from hpopt.core.keys import StudyKeys
 
@@ -93,11 +93,11 @@ class Service:
                 await self._announce()
             except REFUSED as error:
                 raise UnfitServerError(
-                    f"{self._shown} refuses us ({error}): check the credentials in --url or HPOPT_URL, or the file "
-                    "that HPOPT_PASSWORD_FILE names"
+                    f"{self._shown} refuses us ({in_words(error)}): check the credentials in --url or HPOPT_URL, or "
+                    "the file that HPOPT_PASSWORD_FILE names"
                 ) from None
             except AWAY as error:
-                extra = {"server": self._shown, "detail": str(error), "retry_in": round(pause, 1)}
+                extra = {"server": self._shown, "detail": in_words(error), "retry_in": round(pause, 1)}
                 log.warning("server not reachable", extra=extra)
                 await self._sleep(pause)
                 pause = min(5.0, 2 * pause)
@@ -122,7 +122,7 @@ class Service:
             except UnfitServerError as error:
                 log.error("server has become unfit", extra={"detail": str(error)})  # noqa: TRY400 - no traceback needed
             except AWAY as error:
-                log.warning("server not reachable", extra={"detail": str(error)})
+                log.warning("server not reachable", extra={"detail": in_words(error)})
 
     # --- finding studies
 
@@ -132,7 +132,7 @@ class Service:
                 for path in sorted(await self.store.studies()):
                     self._take(path)
             except AWAY as error:
-                log.warning("server not reachable", extra={"detail": str(error)})
+                log.warning("server not reachable", extra={"detail": in_words(error)})
             await self._sleep(self.timing.lease / 3)
 
     async def _find_hints(self) -> None:
@@ -210,7 +210,7 @@ class Service:
                         log.warning("lease lost", extra={"study": path})
                         task.cancel()
             except AWAY as error:
-                log.warning("leases not renewed", extra={"detail": str(error)})
+                log.warning("leases not renewed", extra={"detail": in_words(error)})
 
     async def _let_go(self) -> None:
         if self.heartbeat is not None:

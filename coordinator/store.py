@@ -17,7 +17,7 @@ from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 
 from hpopt.core import keys as names
-from hpopt.core.address import check_url, sentinels
+from hpopt.core.address import check_url, options_of, sentinels
 from hpopt.core.curve import unpack
 from hpopt.core.keys import StudyKeys
 from hpopt.core.trial import Trial
@@ -59,8 +59,11 @@ class Store:
         """`owner`: this coordinator's name in leases and fences."""
         options: dict[str, Any] = {"retry": Retry(NoBackoff(), 0), "protocol": 2, "socket_connect_timeout": 3}
         self.owner = owner
-        self._redis = _Redis.from_pool(_pool(url, socket_timeout=None, **options))
-        self._links = _pool(url, socket_timeout=None, **options)
+        url = check_url(url)
+        with options_of(url):
+            self._redis = _Redis.from_pool(_pool(url, socket_timeout=None, **options))
+            self._links = _pool(url, socket_timeout=None, **options)
+            self._links.make_connection()  # it is not connected
         self._commit = self._script("commit.lua")
         self._acquire = self._redis.register_script(self._script("acquire.lua"))
         self._renew = self._redis.register_script(self._script("renew.lua"))
@@ -308,7 +311,7 @@ def _refined() -> Iterator[None]:
 
 def _pool(url: str, **options: Any) -> ConnectionPool:
     """Makes connections for the URL; with sentinels, each of them to whoever is the primary at the time."""
-    found = sentinels(check_url(url))
+    found = sentinels(url)
     if found is None:
         return ConnectionPool.from_url(url, **options)
     manager = Sentinel(found.hosts, socket_timeout=3, socket_connect_timeout=3)

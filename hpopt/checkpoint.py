@@ -27,7 +27,12 @@ def checkpoint_dir(config: Mapping[str, Any]) -> Path:
     made.
     """
     folder = _folder(config)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        source = f"{ROOT}={os.environ.get(ROOT)!r}" if config.get(KEY) is None else f"config[{KEY!r}]"
+        why = f"{error.strerror}: {source} has to name a place where folders can be made"
+        raise OSError(error.errno, why, str(folder)) from None
     return folder
 
 

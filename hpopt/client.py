@@ -19,7 +19,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from hpopt.core import keys as names
-from hpopt.core.address import check_url, sentinels, without_credentials
+from hpopt.core.address import check_url, in_words, options_of, sentinels, without_credentials
 from hpopt.core.codec import VERSION, DecodeError, WrongVersionError, decode, encode
 from hpopt.errors import HpoptUnavailable, NoCoordinator, UnknownStudy, VersionSkew
 from hpopt.outage import BLOCK, Patience
@@ -71,11 +71,14 @@ class Client:
         Raises ValueError when the URL cannot be used.
         """
         self.url = check_url(url)
-        self.shown = without_credentials(url)
+        self.shown = without_credentials(self.url)
         self._gone = gone
         self._local = threading.local()
-        self._pool = pool = _pool(url)  # makes no connections: it would count those of threads that have ended
-        self._make: Callable[[], Any] = functools.partial(pool.connection_class, **{**pool.connection_kwargs, **_FIXED})
+        with options_of(self.url):
+            self._pool = pool = _pool(self.url)  # makes no connections: it would count those of ended threads
+            kind, options = pool.connection_class, {**pool.connection_kwargs, **_FIXED}
+            self._make: Callable[[], Any] = functools.partial(kind, **options)
+            self._make()  # it is not connected
         _CLIENTS.add(self)
 
     def __repr__(self) -> str:
@@ -179,13 +182,13 @@ class Client:
         patience.check()
         if isinstance(error, _REFUSED):
             remedy = "check the credentials in HPOPT_URL"
-            raise HpoptUnavailable(f"{self.shown} refuses us ({error}): {remedy}") from None
+            raise HpoptUnavailable(f"{self.shown} refuses us ({in_words(error)}): {remedy}") from None
         if self._gone is not None and (why := self._gone(self.url)):
             raise HpoptUnavailable(why) from None
         how = "does not serve us now" if isinstance(error, exceptions.ResponseError) else "is unreachable"
         remedy = "is the server up, and is HPOPT_URL right?"
         self._connection().disconnect()  # the name may lead to another server by now, one that is not a replica
-        patience.endure(HpoptUnavailable, f"{self.shown} {how} ({error})", remedy)
+        patience.endure(HpoptUnavailable, f"{self.shown} {how} ({in_words(error)})", remedy)
         patience.nap(pause * random.uniform(0.5, 1.0))
         return min(2 * pause, LONGEST_PAUSE)
 

@@ -34,6 +34,15 @@ def test_a_later_attempt_finds_the_same_folder(root: Path) -> None:
     assert hpopt.checkpoint_dir(other(attempt=2)) == folder
 
 
+def test_folders_that_cannot_be_made(root: Path) -> None:
+    """The error says what names the place: the variable, or the config."""
+    root.touch()
+    with pytest.raises(NotADirectoryError, match=r"HPOPT_CHECKPOINTS='.*' has to name a place where folders can be"):
+        hpopt.checkpoint_dir(CONFIG)
+    with pytest.raises(NotADirectoryError, match=r"config\['checkpoint_dir'\] has to name a place"):
+        hpopt.checkpoint_dir({**CONFIG, "checkpoint_dir": str(root / "mine")})
+
+
 def test_other_trials_and_studies_have_other_folders() -> None:
     """Trials, teams, studies, and studies that took the name of another one do not meet."""
     configs = [CONFIG, other(trial=4), other(namespace="b"), other(study="t"), other(uid="u2")]

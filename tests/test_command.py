@@ -1,5 +1,6 @@
 """A command as the trainer: its words, what is put into them, and how its last words are understood."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,36 @@ def test_placeholders_are_filled_without_a_shell() -> None:
     filled = Command(words).filled(CONFIG, "TEXT", "FILE")
     assert filled == ["true", "--lr=0.5", "a b", "null", "[8, 16]", "3/2/10", '{lr} {"a": {}}']
     assert Command(("true", "{config}", "@{config_file}")).filled(CONFIG, "TEXT", "FILE")[1:] == ["TEXT", "@FILE"]
+
+
+def test_names_of_any_text() -> None:
+    """A hyper-parameter may have a name with spaces, dots and braces; the longest name that fits is meant."""
+    params = {"opt é": "adam", "opt": "sgd", "a.b": 1, "x}y": 2}
+    config = {**CONFIG, "params": params}
+    words = ("true", "{opt é}", "{opt}", "{a.b}", "{x}y}", "{{opt é}}", "{{opt}}")
+    command = Command(words)
+    command.check(params, checkpoints=False)
+    assert command.filled(config, "TEXT", "FILE")[1:] == ["adam", "sgd", "1", "2", "{opt é}", "{opt}"]
+
+
+@pytest.mark.parametrize(
+    ("value", "why"), [("x" * 140_000, "140000 bytes, 131071 are allowed"), ("a\0b", "a zero byte")]
+)
+def test_what_is_no_word_of_a_command(value: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Text that the system would not take is named, with the remedy; the file holds any config."""
+    monkeypatch.setenv("HPOPT_LOG", f"host:{tmp_path / 'trial-3-2.log'}")
+    config = {**CONFIG, "params": {"lr": value}}
+    with pytest.raises(CommandFailed, match=rf"a word of the command has {why}.*: use \{{config_file\}} instead"):
+        Command(("true", "{lr}")).train(config)
+
+
+def test_a_config_that_no_variable_can_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is in the file, whole."""
+    monkeypatch.setenv("HPOPT_LOG", f"host:{tmp_path / 'trial-3-2.log'}")
+    monkeypatch.delenv("HPOPT_CONFIG", raising=False)
+    script = "import json, os, sys; sys.exit('HPOPT_CONFIG' in os.environ or json.load(open(sys.argv[1]))['lr'] != 0.5)"
+    config = {**CONFIG, "params": {"name": "x" * 140_000}}
+    Command((sys.executable, "-c", script, "{config_file}")).train(config)
 
 
 @pytest.mark.parametrize(

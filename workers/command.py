@@ -2,13 +2,15 @@
 
 The words of the command are given to the system as they are, without a shell. In each of them {config} becomes the
 config as JSON, {config_file} the path of a file with it, {lr} the value of the hyper-parameter lr: text as it is,
-everything else as JSON. {{lr}} stands for {lr} itself. Braces around anything but a name are left alone.
+everything else as JSON. {{lr}} stands for {lr} itself. Braces around anything but a name are left alone. A config that
+is too long for an environment variable is in the file only.
 """
 
 import difflib
 import json
 import os
 import re
+import reprlib
 import shutil
 import signal
 import subprocess
@@ -19,7 +21,10 @@ from typing import Any
 import hpopt
 from workers.environment import CHECKPOINTS, LOG, RUNNER
 
-_NAMED = re.compile(r"\{\{([\w.-]+)\}\}|\{([\w.-]+)\}")
+_NAME = r"[\w.-]+"
+"""What is taken for a name, though nothing is known of it."""
+_LONGEST = 131_071
+"""Bytes of one word of a command, or of a variable with its name: Linux takes no more."""
 _FROM_CONFIG = ("trial_id", "attempt", "iterations")
 _FOLDER = "checkpoint_dir"
 _TAIL, _LAST = 16_384, 30
@@ -51,7 +56,7 @@ class Command:
     def check(self, hyper_parameters: Collection[str], *, checkpoints: bool) -> None:
         """Raise ValueError for a placeholder that nothing could be put in the place of."""
         known = ["config", "config_file", *_FROM_CONFIG, *hyper_parameters]
-        for name in (found for word in self.words for _, found in _NAMED.findall(word) if found):
+        for name in (found for word in self.words for _, found in _named(known).findall(word) if found):
             if name == _FOLDER and checkpoints:
                 continue
             if name == _FOLDER:
@@ -78,8 +83,13 @@ class Command:
         file = log.with_suffix(".json")
         text = json.dumps(config)
         file.write_text(text, encoding="utf-8")
-        environment |= {"HPOPT_CONFIG": text, "HPOPT_CONFIG_FILE": str(file)}
-        status = _run(self.filled(config, text, str(file)), environment)
+        environment["HPOPT_CONFIG_FILE"] = str(file)
+        if len(text) + len("HPOPT_CONFIG=") <= _LONGEST:
+            environment["HPOPT_CONFIG"] = text
+        words = self.filled(config, text, str(file))
+        for word in words:
+            _check_word(word)
+        status = _run(words, environment)
         if status != 0:
             raise CommandFailed(_epitaph(status)) from _last_words(log)
 
@@ -88,7 +98,21 @@ class Command:
         values = {name: _word(value) for name, value in config["params"].items()}
         values |= {name: _word(config[name]) for name in (*_FROM_CONFIG, _FOLDER) if name in config}
         values |= {"config": text, "config_file": file}
-        return [_NAMED.sub(lambda found: _put(found, values), word) for word in self.words]
+        return [_named(values).sub(lambda found: _put(found, values), word) for word in self.words]
+
+
+def _named(names: Collection[str]) -> re.Pattern[str]:
+    """What stands for itself, {{name}}, and what stands for a value, {name}; a name that is known may be any text."""
+    name = "|".join([*map(re.escape, sorted(names, key=len, reverse=True)), _NAME])
+    return re.compile(rf"\{{\{{({name})\}}\}}|\{{({name})\}}")
+
+
+def _check_word(word: str) -> None:
+    """Raise CommandFailed for what the system does not take as a word of a command."""
+    size = len(os.fsencode(word))
+    if size > _LONGEST or "\0" in word:
+        why = f"{size} bytes, {_LONGEST} are allowed" if size > _LONGEST else "a zero byte in it"
+        raise CommandFailed(f"a word of the command has {why} ({reprlib.repr(word)}): use {{config_file}} instead")
 
 
 def _put(found: re.Match[str], values: Mapping[str, str]) -> str:
@@ -151,4 +175,4 @@ def _script(words: Sequence[str]) -> str | None:
     if not Path(words[0]).name.startswith("python"):
         return None
     named = next((word for word in words[1:] if not word.startswith("-") or word in ("-c", "-m")), "")
-    return named if named.endswith(".py") and not _NAMED.search(named) else None
+    return named if named.endswith(".py") and not _named([]).search(named) else None

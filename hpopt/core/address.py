@@ -1,6 +1,8 @@
 """The URL of a server: which ones can be used, and how one is shown without its credentials."""
 
+import contextlib
 import re
+from collections.abc import Iterator
 from typing import NamedTuple
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
@@ -11,16 +13,17 @@ _SECRETS = re.compile(r"(?<=[?&])(?:username|password)=[^&#]*&?")
 
 
 def check_url(url: str) -> str:
-    """The URL itself. Raises TypeError or ValueError, naming the remedy, when hpopt cannot use it."""
+    """The URL, its scheme in small letters. Raises TypeError or ValueError, naming the remedy, for one of no use."""
     if not isinstance(url, str):
         raise TypeError(f"url={url!r}: pass a str, such as redis://host:port")
+    scheme, colon, rest = url.strip().partition(":")
+    url = scheme.lower() + colon + rest
     shown = without_credentials(url)
-    try:
-        parts = urlsplit(url)
-        _ = parts.port if parts.scheme != SENTINEL else None
-    except ValueError:  # its text may hold a part of the password
-        remedy = "write what is special in a password as %XX" if "@" in url else "use redis://host:port, with a number"
-        raise ValueError(f"url={shown!r} cannot be read: {remedy}") from None
+    if not _has_port(url):
+        quote, port = "write what is special in a password as %XX", "its port is no number up to 65535"
+        remedy = quote if _has_port(shown) else port
+        raise ValueError(f"url={shown!r} cannot be read: {remedy}")
+    parts = urlsplit(url)
     if parts.scheme == SENTINEL:
         return _check_sentinels(url, parts, shown)
     if parts.scheme not in ("redis", "rediss", "unix") or (parts.scheme == "unix" and not parts.path):
@@ -30,6 +33,31 @@ def check_url(url: str) -> str:
     if database not in ("", "0") or parse_qs(parts.query).get("db", ["0"]) != ["0"]:
         raise ValueError(f"url={shown!r}: hpopt uses database 0 only, separate teams by namespace=")
     return url
+
+
+def _has_port(url: str) -> bool:
+    """Whether a port can be read from the URL, if it has one; urllib's own words may hold a part of the password."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port if parts.scheme != SENTINEL else None
+    except ValueError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def options_of(url: str) -> Iterator[None]:
+    """What is done within makes connections for the URL; raises ValueError when its options are none of redis-py's."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        remedy = "use those of redis.Redis.from_url, and rediss:// with those of TLS"
+        raise ValueError(f"url={without_credentials(url)!r} has options of no use ({error}): {remedy}") from None
+
+
+def in_words(error: Exception) -> str:
+    """What redis-py says, without the insides of its objects."""
+    return str(error).partition(" : <redis")[0]
 
 
 class Sentinels(NamedTuple):
