@@ -216,7 +216,8 @@ def test_cost_of_the_first_peer() -> None:
     spec = make_spec(max_iterations=10, subset_ratio=1.0, num_workers=8, num_trials=8, early_stop="median_stop")
     assert expected_ratio(spec) == pytest.approx(10 / 50)
     more = dataclasses.replace(spec, num_trials=80)
-    assert expected_ratio(more) == pytest.approx(10 * (1 / 8 + (10 - 1 / 8) * (1 - 0.5 * 0.9)) / 50)
+    work, tail = 1 + 79 * (1 - 0.5 * 0.9), 1 - 8**-0.3
+    assert expected_ratio(more) == pytest.approx(10 * (work / 8 + tail) / 50)
 
 
 def test_cost_of_asha_without_rungs_is_that_of_full_trials() -> None:
@@ -270,6 +271,13 @@ def test_dataset_of_unknown_size_is_used_in_full(search_alg: str) -> None:
     assert planned.subset_ratio == 1.0
     assert planned.trials >= 1
     assert "full_dataset_size=0" in notices[0]
+
+
+def test_a_warning_where_the_subset_alone_was_left_open() -> None:
+    """It is for who gave no subset of a dataset of unknown size too: what is derived may be too much."""
+    asked = make_spec(full_dataset_size=0, num_trials=100, max_iterations=50, expected_time_ratio=4)
+    assert "expected_time_ratio=4 is too small" in plan(asked)[1][-1]
+    assert not any("too small" in notice for notice in plan(dataclasses.replace(asked, subset_ratio=1.0))[1])
 
 
 @pytest.mark.parametrize("asked", [50, 6, None])

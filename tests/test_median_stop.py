@@ -45,6 +45,13 @@ def test_median_rule_compares_with_the_mean_of_the_others() -> None:
     assert feed(rule, 1, [1.0, 1.9, 1.9]) == [False, False, True]
 
 
+def test_median_rule_with_the_smallest_scores() -> None:
+    """Equal scores are a tie, also those that cannot be halved."""
+    rule = MedianStop(0, grace=1)
+    for number in range(5):
+        assert not any(feed(rule, number, [-5e-324] * 3))
+
+
 def test_median_rule_in_mode_min() -> None:
     """Smaller scores are better, and the reason names them as they were reported."""
     rule = MedianStop.of(Simulation().spec(mode="min", max_iterations=10, num_init_trials=1))

@@ -245,6 +245,21 @@ def test_times_have_a_unit_that_suits_them(seconds: float, unit: str) -> None:
 # --- hyper-parameters
 
 
+@pytest.mark.parametrize(
+    ("space", "low", "high"),
+    [
+        (SearchSpace("qloguniform", [1e-9, 257, 4]), 4, 256),
+        (SearchSpace("quniform", [-0.5, 0.95, 0.25]), -0.5, 0.75),
+        (SearchSpace("loguniform", [1e-9, 1]), 1e-9, 1),
+    ],
+)
+def test_axes_end_where_the_values_do(space: SearchSpace, low: float, high: float) -> None:
+    """Of a grid only the values that it has."""
+    study = trained([0.1] * 2, [0.2] * 2, search_space=Space({"x": space}))
+    (panel,) = parameters_picture(study).panels
+    assert (panel.low, panel.high) == (low, high)
+
+
 def test_parameters_have_the_axis_of_their_space() -> None:
     """Logarithmic where the space is, options at 0, 1, 2, ... and every scored trial on each."""
     study = trained(*([0.1 * n] * 2 for n in range(1, 7)), search_space=SPACE)

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from hpopt.core import handout
 from hpopt.core.effects import Noted
 from hpopt.core.internal import Suggested, SuggestFailed
 from hpopt.core.messages import Refusal, Sample
@@ -307,3 +308,22 @@ def test_what_a_sampler_learns() -> None:
     assert [(each.score, each.steps, each.complete) for each in observations] == [
         (0.5, 4, True), (0.25, 1, False), (None, 3, False),
     ]  # fmt: skip
+
+
+def test_what_was_tried_is_not_suggested_again_by_who_cannot_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In large studies the sampler sees some results only; what it repeats is told to it, once, and asked for anew."""
+    monkeypatch.setattr(handout, "OBSERVED", 4)
+    sim = Simulation(prompt=False)
+    sim.create(search_alg="asha", num_workers=1, num_trials=20)
+    for _ in range(6):
+        sim.suggest()
+        sim.complete(sim.sample())
+    request = sim.study.wanted()
+    assert request is not None
+    unseen = next(trial for trial in sim.study.trials if trial.params not in [o.params for o in request.observations])
+    for known in ((), (unseen.params,)):
+        request = sim.study.wanted()
+        assert request is not None
+        assert request.left_behind == known
+        sim.send(Suggested(sim.study.uid, request.basis, request.ordinal, (unseen.params,)))
+    assert sim.study.desk.ready == [unseen.params], "it was told, and there is nothing else"

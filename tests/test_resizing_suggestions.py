@@ -23,17 +23,16 @@ from tests.simulation import Simulation, created
 # --- suggestions
 
 
-def test_suggestions_are_dropped_when_they_become_impossible() -> None:
-    """What was prepared before memory ran out is not handed out: neither larger batches nor what a trial has become."""
+def test_suggestions_are_made_again_when_the_bound_changes() -> None:
+    """What was prepared before memory ran out is not handed out, possible or not: after a restart it would not be."""
     sim = Simulation(prompt=False)
     sim.create(search_space=FINITE, batch_size_name="bs", num_trials=8, num_init_trials=8)
     prepared = [{"bs": bs, "act": act} for bs, act in ((64, "a"), (32, "a"), (64, "b"), (8, "a"))]
     sim.send(Suggested("u1", 0, 0, tuple(prepared)))
     to = sim.sample()
     sim.out_of_memory(to)
-    assert sim.study.desk.ready == [{"bs": 8, "act": "a"}]
+    assert sim.study.desk.ready == []
     assert sim.sample().params == {"bs": 32, "act": "a"}
-    assert sim.sample().params == {"bs": 8, "act": "a"}
     assert sim.ask() is None
     request = sim.study.wanted()
     assert request is not None
@@ -44,12 +43,13 @@ def test_suggestions_are_dropped_when_a_trial_that_waited_becomes_one_of_them() 
     """A trial that comes back with a smaller batch stands for what was to be handed out as a new one."""
     sim = Simulation(prompt=False)
     sim.create(search_space=FINITE, batch_size_name="bs", num_trials=8, num_init_trials=8)
-    prepared = [{"bs": bs, "act": act} for bs, act in ((64, "a"), (64, "b"), (32, "a"), (8, "a"))]
+    prepared = [{"bs": 64, "act": act} for act in "ab"]
     sim.send(Suggested("u1", 0, 0, tuple(prepared)))
     waits, fails = sim.sample(), sim.sample()
     sim.start(waits)
     sim.release(waits)
     sim.out_of_memory(fails)
+    sim.send(Suggested("u1", 0, 2, ({"bs": 32, "act": "a"}, {"bs": 8, "act": "a"}), epoch=1))
     again = [sim.sample(), sim.sample(), sim.sample()]
     assert [(to.trial, *to.params.values()) for to in again] == [(0, 32, "a"), (1, 32, "b"), (2, 8, "a")]
 
@@ -68,7 +68,8 @@ def test_suggestions_on_their_way_are_dropped_too() -> None:
     assert sim.study.desk.ready == []
     again = sim.study.wanted()
     assert again == replace(asked, count=again.count if again else 0, pending=({"bs": 32, "act": "a"},),
-                            bound=sim.study.attempts.resizing.bound, left_behind=({"bs": 64, "act": "a"},))  # fmt: skip
+                            bound=sim.study.attempts.resizing.bound, left_behind=({"bs": 64, "act": "a"},),
+                            epoch=asked.epoch + 1)  # fmt: skip
 
 
 def test_none_of_the_users_configurations_is_passed_over() -> None:
@@ -91,11 +92,38 @@ def test_the_users_own_configurations_come_with_the_smallest_batch_though_it_has
     """There is nothing else to try them with, and they may need less memory."""
     own = [{"lr": lr, "bs": bs} for lr, bs in ((0.1, 8), (0.2, 16), (0.3, 64))]
     sim = Simulation(sampler=suggest)
-    sim.create(search_space=SIZES, batch_size_name="bs", default_hyper_parameters=tuple(own), num_init_trials=1)
+    sim.create(search_space=SIZES, batch_size_name="bs", default_hyper_parameters=tuple(own), num_init_trials=1,
+               num_workers=3)  # fmt: skip
     sim.out_of_memory(sim.sample())
-    for _ in own[1:]:
-        sim.complete(sim.sample())
+    for _ in own:
+        sim.sample()
     assert configs(sim.study.trials)[:3] == [(0.1, 8), (0.2, 8), (0.3, 8)]
+
+
+@pytest.mark.parametrize("search_alg", ["bayes_opt", "asha"])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_restart_changes_no_suggestion_after_memory_ran_out(search_alg: str, seed: int) -> None:
+    """Suggestions follow from the results and from what fits; not from what was prepared before that was known."""
+
+    def handed(*, crash: bool) -> list[Sample]:
+        sim = Simulation(seed=seed, sampler=suggest)
+        space = Space({"lr": SearchSpace("uniform", [0, 1]), "bs": SearchSpace("quniform", [8, 256, 8])})
+        sim.create(search_space=space, batch_size_name="bs", search_alg=search_alg, num_trials=8, num_init_trials=5)
+        samples, fits = [], True
+        for _ in range(7):
+            samples.append(sim.sample())
+            if fits and samples[-1].params["bs"] >= 136:
+                fits = False
+                sim.out_of_memory(samples[-1])
+                if crash:
+                    sim.crash()
+            else:
+                for step in range(1, sim.study.spec.iterations + 1):
+                    sim.report(samples[-1], samples[-1].params["lr"] + 0.01 * step)
+        assert not fits
+        return samples
+
+    assert handed(crash=False) == handed(crash=True)
 
 
 # --- what is given twice, because there is nothing else

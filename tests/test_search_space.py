@@ -59,6 +59,8 @@ class TestConstruction:
             ("quniform", [5, 5, 2], "no multiple of q 2"),
             ("qloguniform", [1, 2, 3], "no multiple of q 3"),
             ("quniform", [0, 1, 1e-17], "finer than floats"),
+            ("quniform", [0, 5e-324, 5e-324], "finer than floats"),
+            ("quniform", [-1e308, 1e308, 1e307], "wider than a float"),
             ("quniform", [0, 2**52 + 1, 0.5], "finer than floats"),
             ("qloguniform", [1, 1e300, 1e-12], "finer than floats"),
             ("quniform", [0.0, 1e18, 1000], "write q as 1000.0"),

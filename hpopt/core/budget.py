@@ -31,6 +31,8 @@ MARGIN_MEASURED = 0.95
 OPEN = ("num_trials", "max_iterations", "subset_ratio")
 """The arguments that are derived when they are not given."""
 Z_MIN, Z_MAX, BISECTIONS = 1e-3, 4.0, 60
+ROUNDING = 1e-9
+"""A plan that is over the budget by a smaller share than this is not."""
 
 
 def plan(spec: StudySpec) -> tuple[StudySpec, list[str]]:
@@ -40,11 +42,11 @@ def plan(spec: StudySpec) -> tuple[StudySpec, list[str]]:
     the least plan fits into the budget, it is returned nevertheless, with a warning.
     """
     limited, notices = within_limits(spec)
-    if not left_open(limited):
+    if not left_open(spec):
         return limited, notices
     planned = _solve(limited)
     ratio = expected_ratio(planned)
-    if ratio > spec.expected_time_ratio:
+    if ratio > spec.expected_time_ratio * (1 + ROUNDING):
         notices.append(
             f"expected_time_ratio={spec.expected_time_ratio:g} is too small for the least useful plan: raise it to "
             f"{math.ceil(ratio * 100) / 100:g}, or give a smaller num_trials, max_iterations or subset_ratio"

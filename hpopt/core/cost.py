@@ -31,7 +31,7 @@ MODELLED = 0.3
 Over the four rungs of (1, 81, 3), where that was measured, they run 2.3 times as long.
 """
 TAIL = 0.3
-"""When the last of ASHA's trials has been handed out, the study lasts 1 - W^-0.3 times the longest trial: a fit."""
+"""When the last of the trials has been handed out, the study lasts 1 - W^-0.3 times the longest trial: a fit."""
 EULER_GAMMA = 0.5772156649015329
 
 
@@ -81,8 +81,9 @@ def expected_ratio(spec: StudySpec, pace: Pace = AS_ASSUMED) -> float:
 
 def cost(spec: StudySpec, pace: Pace = AS_ASSUMED) -> float:
     """Expected time of a resolved spec, in epochs of the full training; it falls with none of n, m and s."""
-    epochs = _asha_epochs(spec, pace) if spec.search_alg == "asha" else _bayes_epochs(spec, pace)
-    return epoch_cost(spec) * epochs
+    stops = spec.search_alg == "asha" or spec.early_stop is not None
+    judged = stops and spec.trials > spared_trials(spec)
+    return epoch_cost(spec) * (_shared_out(spec, pace) if judged else _in_waves(spec, pace))
 
 
 def epoch_cost(spec: StudySpec) -> float:
@@ -125,15 +126,10 @@ def stages(spec: StudySpec, trials: float) -> list[Stage]:
     return found
 
 
-def _bayes_epochs(spec: StudySpec, pace: Pace) -> float:
-    """Waves of W trials of m epochs each; median stopping shortens all but those that it spares."""
+def _in_waves(spec: StudySpec, pace: Pace) -> float:
+    """Waves of W trials that nobody stops."""
     waves = math.ceil(spec.trials / spec.num_workers)
-    spared = min(spec.trials, spared_trials(spec)) / spec.num_workers  # their waves are filled up with others
-    full = spec.iterations * pace.spread
-    shortened = full * _stopped_share(spec) * pace.length
-    together = spared * full + (waves - spared) * shortened + waves * pace.overhead
-    longest = math.ceil(spared) * (full + pace.overhead)
-    return max(together, longest) / pace.busy
+    return waves * (trial_epochs(spec, pace) * pace.spread + pace.overhead) / pace.busy
 
 
 def _stopped_share(spec: StudySpec) -> float:
@@ -143,19 +139,19 @@ def _stopped_share(spec: StudySpec) -> float:
     return 1 - MEDIAN_SAVES * (1 - grace_steps(spec) / spec.iterations)
 
 
-def _asha_epochs(spec: StudySpec, pace: Pace) -> float:
-    """All epochs shared out to W workers, plus what the last trials take when others have nothing left to do.
+def _shared_out(spec: StudySpec, pace: Pace) -> float:
+    """All epochs of trials that may be stopped shared out to W workers, plus what the last of them take.
 
-    That would be at most (1 - 1/W) m (R. L. Graham, "Bounds on Multiprocessing Timing Anomalies", 1969), but few of the
-    last trials are among the longest.
+    Others have nothing left to do then. That would be at most (1 - 1/W) m (R. L. Graham, "Bounds on Multiprocessing
+    Timing Anomalies", 1969), but few of the last trials are among the longest.
     """
     n, workers = spec.trials, spec.num_workers
     longest = spec.iterations * pace.spread + pace.overhead
+    least = max(1, math.ceil(min(n, spared_trials(spec)) / workers)) * longest
     if n <= workers:
-        return longest
-    epochs = n * assumed_length(spec, n)
-    work = epochs * pace.spread * pace.length + n * pace.overhead
-    return max(longest, work / (workers * pace.busy) + longest * (1 - math.pow(workers, -TAIL)))
+        return least
+    work = n * (trial_epochs(spec, pace) * pace.spread + pace.overhead)
+    return max(least, work / (workers * pace.busy) + longest * (1 - math.pow(workers, -TAIL)))
 
 
 def _bracket_shares(spec: StudySpec) -> list[float]:

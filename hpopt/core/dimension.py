@@ -17,6 +17,8 @@ from hpopt.core.value import MAX_INT, identity, json_value, number, numbers
 
 DEFAULT_BASE = 10
 MAX_OPTIONS = 1000
+LEAST_STEP = 2.0**-1022
+"""Floats below it have fewer digits than others."""
 
 
 class Dimension(ABC):
@@ -133,6 +135,9 @@ class QUniform(Dimension):
         self._refuse_impossible()
 
     def _refuse_impossible(self) -> None:
+        _finite(self._hi - self._lo)
+        if self._q < LEAST_STEP:
+            raise ValueError(f"q {self._q!r} is finer than floats are; use the type without q")
         largest = max(abs(self._first), abs(self._last))
         if self._cells < 1:
             raise ValueError(f"no multiple of q {self._q!r} lies between lo and hi; widen the range or change q")

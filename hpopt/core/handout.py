@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from itertools import islice, takewhile
 from typing import Any
 
-from hpopt.core.batch_size import BatchSizeBound
+from hpopt.core.batch_size import BatchSizeBound, Size
 from hpopt.core.internal import Suggested
 from hpopt.core.messages import Ask, Nothing, Sample
 from hpopt.core.resizing import Resizing
@@ -43,13 +43,20 @@ class HandOut:
     basis: int = 0
     unaware: bool = False
     epoch: int = 0
-    """How often the spec has changed; suggestions made before count for nothing."""
+    """How often the spec has changed, or what fits into memory; suggestions made before count for nothing."""
     exhausted_at: tuple[int, BatchSizeBound] | None = None
     """The sampler had no more than what is ready when so many trials had ended and this was the bound."""
     refused_at: tuple[int, int, BatchSizeBound] | None = None
     """How many trials there were, and had ended, and the bound, when suggestions were impossible as they came."""
     failures: int = 0
     """How often in a row the sampler has failed."""
+    repeated: list[dict[str, Any]] = field(default_factory=list)
+    """Configurations that were tried before and suggested again, by a sampler that does not see all trials."""
+    _fails: Size | None = None
+    """The smallest batch size that is known to fail, when what is ready was made."""
+    _tried: set[int] = field(default_factory=set)
+    """Hashes of the keys of the first `_indexed` trials, where the sampler does not see them all."""
+    _indexed: int = 0
 
     @property
     def absent(self) -> frozenset[str]:
@@ -98,6 +105,7 @@ class HandOut:
 
     def take(self, ask: Ask, now: float) -> Trial | None:
         """The trial that the request gets now, if there is one for it."""
+        self._follow_bound()
         if ask.mode == "end":
             return None
         trial = self.trials.orphan(self._is_absent, ask.session)  # its operator died before it was started
@@ -110,6 +118,7 @@ class HandOut:
 
     def wanted(self) -> SuggestRequest | None:
         """The suggestions to prepare now, None when there are enough fresh ones."""
+        self._follow_bound()
         created = len(self.trials)
         left = self.spec.trials - created
         depth = min(left, max(self._initial() - created, self._stock()))
@@ -119,11 +128,10 @@ class HandOut:
             return None  # it would be stale by the time it may be handed out
         if self._enough(depth):
             return None
-        # a finite space ends, so there the sampler has to know all that was tried
-        limit = OBSERVED if self.spec.search_alg == "asha" and self.spec.search_space.size is None else None
+        limit = OBSERVED if self._samples_observations else None
         return SuggestRequest(
             self.spec, created, depth, self.trials.observations(limit), self.trials.taken(), self.trials.running(),
-            self.trials.ended, self.resizing.bound, self.resizing.left_behind(), self.epoch,
+            self.trials.ended, self.resizing.bound, (*self.resizing.left_behind(), *self.repeated), self.epoch,
         )  # fmt: skip
 
     def seen(self, session: str) -> None:
@@ -146,11 +154,19 @@ class HandOut:
         return bool(dropped)
 
     def prepare(self, suggested: Suggested) -> None:
-        """Replace the suggestions by newer ones, but for those that have become impossible in the meantime."""
+        """Replace the suggestions by newer ones, but for those that have become impossible in the meantime.
+
+        If some were tried before, all are asked for again, and the sampler is told.
+        """
+        self._follow_bound()
         if suggested.epoch != self.epoch:
             return
         key = self.spec.search_space.key
         taken = {key(trial.params) for trial in self.trials.since(suggested.ordinal)}
+        again = [each for each in suggested.params if key(each) not in taken and self._is_repeated(each)]
+        if again:
+            self.repeated += again
+            return
         suggestions = [each for each in suggested.params if key(each) not in taken]
         self.ready = suggestions
         self.unaware = not taken <= {key(each) for each in suggested.params[: len(taken)]}
@@ -172,8 +188,28 @@ class HandOut:
 
         And all behind it as long as the user's configurations come: each of those is suggested for one place only.
         """
+        self._follow_bound()
         in_place = len(self.trials) < len(self.spec.default_hyper_parameters)
         self.ready = list((takewhile if in_place else filter)(self.resizing.offers, self.ready))
+
+    def _follow_bound(self) -> None:
+        """Suggestions are made for what fits into memory, as it is known: when that changes, so do they."""
+        if self.resizing.bound.fails != self._fails:
+            self._fails, self.ready, self.epoch = self.resizing.bound.fails, [], self.epoch + 1
+
+    @property
+    def _samples_observations(self) -> bool:
+        """Whether the sampler gets to see some of the results only; where the space ends it has to know them all."""
+        return self.spec.search_alg == "asha" and self.spec.search_space.size is None
+
+    def _is_repeated(self, params: dict[str, Any]) -> bool:
+        """Whether a trial had this configuration, and the sampler could not know: it was not told so before."""
+        if not self._samples_observations or len(self.trials) <= OBSERVED:
+            return False
+        key = self.spec.search_space.key
+        self._tried.update(hash(key(trial.params)) for trial in self.trials.since(self._indexed))
+        self._indexed = len(self.trials)
+        return hash(key(params)) in self._tried and params not in self.repeated
 
     def _refused(self, suggestions: list[dict[str, Any]]) -> None:
         """Some of them are impossible. If some were before, in the same state, the sampler knows and has no others.

@@ -87,7 +87,7 @@ class Plan:
         share = "" if self.epoch_cost == 1 else f"each {self.epoch_cost:.3g} of one on the full dataset"
         yield "epochs of a trial", f"{self.trial_epochs:.3g}", "expected", share
         for bracket in sorted({stage.bracket for stage in self.stages}):
-            reached = (f"{stage.level} ({stage.trials:.3g})" for stage in self.stages if stage.bracket == bracket)
+            reached = (f"{stage.level} ({_count(stage.trials)})" for stage in self.stages if stage.bracket == bracket)
             yield f"rungs of bracket {bracket}", "", "expected", f"step (trials to get there): {', '.join(reached)}"
         yield (
             "full trainings", f"{self.expected_ratio:.3g}", "expected",
@@ -96,6 +96,10 @@ class Plan:
         for change in self.corrections:
             remark = f"after {change.ended} trials: {change.before} would take {change.expected:.3g} full trainings"
             yield "-> num_trials", str(change.after), "measured", remark
+
+
+def _count(trials: float) -> str:
+    return f"{trials:.3g}" if trials < 100 else f"{trials:,.0f}"
 
 
 def _why_trials(spec: StudySpec, schedule: Schedule) -> str:

@@ -3,11 +3,12 @@
 A plan assumes how long trials run; how they do run is seen when the first have ended. While num_trials is not the
 user's, it is then set anew: to the number n of trials whose expected time
 
-    bayes_opt   ceil(n / W) (m l v + o) / b,  with l = 1 for the trials that median stopping spares
-    asha        (K(n) l v + n o) / (W b) + (1 - W^-0.3) (m v + o), with K(n) epochs expected of n trials
+    bayes_opt           ceil(n / W) (m l v + o) / b
+    with early stopping (K(n) v + n o) / (W b) + (1 - W^-0.3) (m v + o), if n > W
 
-each times c, is within 0.95 of the budget. The letters are those of budget.py and cost.py, and of `Pace`: l is
-its length, v its spread, o its overhead and b its busy share, 1, 1, 0 and 1 as planned.
+each times c, is within 0.95 of the budget. K(n) epochs are expected of n trials, l times as many as were planned, but
+for trials that are spared. The letters are those of budget.py and cost.py, and of `Pace`: l is its length, v its
+spread, o its overhead and b its busy share, 1, 1, 0 and 1 as planned.
 
 What this corrects: rules that stop more or fewer trials, and earlier or later, than was assumed; trials whose training
 ends early of itself; configurations that are costlier than the typical one; time for launching, starting and loading,

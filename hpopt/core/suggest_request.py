@@ -29,8 +29,9 @@ class SuggestRequest:
 
     `running`: those of the pending trials that have marks. `basis`: how many trials had ended; in a large study of
     early-stopped trials not all of them are among the observations. `bound`: the batch sizes that fit into memory.
-    `left_behind`: configurations that did not, whose trials have gone on with smaller batches. `epoch`: how often the
-    spec has changed.
+    `left_behind`: other configurations that are not to be suggested again: they did not fit, and their trials have
+    gone on with smaller batches, or they were tried and are not among the observations. `epoch`: how often the spec, or
+    what fits, has changed.
     """
 
     spec: StudySpec

@@ -60,7 +60,8 @@ def _panel(record: StudyRecord, name: str, space: SearchSpace) -> Panel:
     if space.is_choice:
         options = [_shown(space.value_at(index)) for index in range(space.size or 0)]
         return Panel(name, -0.5, len(options) - 0.5, log=False, options=options, values=values)
-    low, high = map(float, space.range[:2])
+    ends = (space.value_at(0), space.value_at(space.size - 1)) if space.size else space.range[:2]
+    low, high = map(float, ends)
     log = "log" in space.type and high / low >= LOG_FROM
     return Panel(name, low, high, log, [], values)
 

@@ -157,4 +157,4 @@ class MedianStop:
         if others < self.min_peers:
             return None
         low, high = (means[k + (k >= place)] for k in ((others - 1) // 2, others // 2))
-        return low if others % 2 else low / 2 + high / 2
+        return low if low == high else low / 2 + high / 2  # halves of the smallest floats are 0
