@@ -85,8 +85,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="keep FILE fresh while the server answers; with --check: whether the coordinator that keeps it is healthy",
     )
-    parser.add_argument("--embedded", action="store_true", help="shorter times, for a server that one operator owns")
-    parser.add_argument("--served", action="store_true", help="the same, for one that --serve has put on a port")
+    parser.add_argument("--embedded", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--served", action="store_true", help=argparse.SUPPRESS)
     for name, meaning in TIMES.items():
         parser.add_argument(f"--{name}", type=_seconds, metavar="S", help=meaning)
     parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
@@ -120,7 +120,7 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = math.nan
     if not 0 < seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is none: pass a number of seconds above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is no such time: pass a number of seconds above 0")
     return seconds
 
 

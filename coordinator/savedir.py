@@ -88,7 +88,7 @@ class SaveDir:
     def is_full(self) -> bool:
         """Whether the disk has no room for us."""
         disk = os.statvfs(self.path)
-        return disk.f_bavail * disk.f_frsize < _ROOM
+        return disk.f_bavail * disk.f_frsize < _ROOM or (disk.f_files > 0 and disk.f_favail == 0)
 
     def _patience(self) -> float:
         ending = self.closed_mark.exists() or not _runs(self._read_owner().get("operator"))

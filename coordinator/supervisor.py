@@ -134,7 +134,7 @@ class Supervisor:
     def _back_off(self, name: str, ends: Restarts, *, own_fault: bool) -> None:
         wait = ends.ended(time.monotonic(), own_fault=own_fault)
         if wait is None:
-            why = "there is no room on its disk" if self._home.is_full() else f"see {self._home.path / name}.log"
+            why = f"{'there is no room on its disk, ' * self._home.is_full()}see {self._home.path / name}.log"
             raise Refused("failed", f"the {name} keeps failing: {why}")
         until = time.monotonic() + wait
         while (left := until - time.monotonic()) > 0:

@@ -97,10 +97,11 @@ class Valkey:
         """Whether it answers (it does not while it loads its file)."""
         try:
             with Resp(self._home.socket, self._password) as server:
-                self.answered = server.call("PING") == "PONG"
+                ready = server.call("PING") == "PONG"
         except (OSError, ServerSaysNo):
             return False
-        return self.answered
+        self.answered |= ready
+        return ready
 
     def forget_heartbeats(self) -> None:
         """Delete the signs of life of an earlier operator's processes: those that live will give them again."""

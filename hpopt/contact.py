@@ -1,8 +1,10 @@
 """A process's contact with the coordinator about one attempt of a trial."""
 
 import logging
+import math
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -101,11 +103,12 @@ class Contact:
 
         Raises HpoptUnavailable after `limit` seconds, if given, even if another thread is waiting for an answer.
         """
+        until = math.inf if limit is None else time.monotonic() + limit
         if not self.lock.acquire(timeout=-1 if limit is None else limit):
             raise HpoptUnavailable(f"trial {self.identity.trial} is still waiting for an answer")
         try:
             if not self.stopped:
-                self._wait(event, self._accept_end, limit)
+                self._wait(event, self._accept_end, None if limit is None else max(0.0, until - time.monotonic()))
                 self.end()
         finally:
             self.lock.release()
@@ -119,11 +122,11 @@ class Contact:
         if verdict is not None and self._accept_end(verdict):
             self.end()
 
-    def end(self) -> None:
-        """Nothing more will be reported."""
+    def end(self, *, tell: bool = True) -> None:
+        """Nothing more will be reported. `tell`: see `fall_silent`."""
         self.stopped = True
         self.unsent.clear()
-        self.fall_silent()
+        self.fall_silent(tell=tell)
 
     def fall_silent(self, *, tell: bool = True) -> None:
         """No heartbeat until the next sign of life; without `tell` the last one runs out by itself."""

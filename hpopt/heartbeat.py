@@ -6,16 +6,17 @@ from urllib.parse import urlsplit
 
 from hpopt.client import FAILED, Client
 
-log = logging.getLogger("hpopt")
-
-
 AT_HAND = frozenset({"localhost", "127.0.0.1", "::1"})
+"""Names of this machine."""
+
+log = logging.getLogger("hpopt")
 
 
 def interval_for(url: str) -> float:
     """Seconds between two beats: often where the server is at hand, rarely where many share it."""
     parts = urlsplit(url)
-    return 2.0 if parts.scheme == "unix" or parts.hostname in AT_HAND else 15.0
+    here = parts.scheme in ("redis", "rediss") and parts.hostname in AT_HAND  # sentinels say nothing of the primary
+    return 2.0 if parts.scheme == "unix" or here else 15.0
 
 
 class Heart:

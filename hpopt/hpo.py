@@ -1,6 +1,7 @@
 """HpOpt: an operator's session with one study."""
 
 import atexit
+import logging
 import os
 import threading
 import time
@@ -15,7 +16,7 @@ from hpopt.contact import Contact
 from hpopt.contacts import open_contacts
 from hpopt.core import handout
 from hpopt.core.keys import StudyKeys
-from hpopt.core.messages import Created, Release, Sample
+from hpopt.core.messages import Created, Sample
 from hpopt.core.plan import Plan
 from hpopt.core.schedule import Schedule
 from hpopt.core.spec import StudySpec
@@ -27,6 +28,7 @@ from hpopt.outage import DEADLINE, Patience, deadline
 from hpopt.results import TrialRow, best, print_table, progress, read_created, read_paused, read_trials, row
 from hpopt.server import Server
 from hpopt.session import CLOSED, Session
+from hpopt.trainer import release
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from hpopt.plot import Kind, StudyRecord
 
 T = TypeVar("T")
+log = logging.getLogger("hpopt")
 
 CLOSE_WITHIN = 10.0
 """Seconds in all for which `close` waits for a server, or a thread, that does not answer."""
@@ -278,27 +281,33 @@ class HpOpt:
         atexit.unregister(self.close)
         self._session.end()
         until = time.monotonic() + CLOSE_WITHIN
+        answers = self._server_answers()
         mine = open_contacts(self._keys.path, self.uid)
-        answers = self._release(each for each in mine if (each.identity.trial, each.identity.attempt) in self._handed)
+        self._release((each for each in mine if (each.identity.trial, each.identity.attempt) in self._handed), answers)
         if self._mirror is not None:
-            answers = self._mirror.close(max(0.0, until - time.monotonic())) and answers
+            self._mirror.close(max(0.0, until - time.monotonic()))
         self._session.close(tell=answers)
         for action in self._at_close:
             action()
 
-    def _release(self, contacts: Iterable[Contact]) -> bool:
-        """Give attempts back; False if one cannot be told of in half the time: their silence will say it."""
-        until, answers = time.monotonic() + CLOSE_WITHIN / 2, True
+    def _server_answers(self) -> bool:
+        try:
+            self._server.client.call(("PING",))
+        except FAILED:
+            return False
+        return True
+
+    def _release(self, contacts: Iterable[Contact], answers: bool) -> None:
+        """Give attempts back in half of the time; the silence of those that cannot be will say it."""
+        until = time.monotonic() + CLOSE_WITHIN / 2
         for contact in contacts:
-            release = Release(self.uid, contact.identity.trial, contact.identity.attempt)
             try:
                 if answers:
-                    contact.say(release, max(0.0, until - time.monotonic()))
-            except HpoptError:
-                answers = False
-            if not answers:
+                    release(contact, max(0.0, until - time.monotonic()))
+            except HpoptError as error:
+                log.debug("hpopt: trial %d is not given back: %s", contact.identity.trial, error)
+            if not contact.stopped:
                 contact.fall_silent(tell=False)
-        return answers
 
     def _check_open(self) -> None:
         if self._closed:

@@ -53,11 +53,10 @@ class Mirror:
         self._thread = threading.Thread(target=self._run, name="hpopt-results", daemon=True)
         self._thread.start()
 
-    def close(self, within: float) -> bool:
-        """Write the last state, and end; whether it has, within so many seconds."""
+    def close(self, within: float) -> None:
+        """Write the last state, and end; waits for that for so many seconds at most."""
         self._closing.set()
         self._thread.join(within)
-        return not self._thread.is_alive()
 
     def _run(self) -> None:
         pause = AT_MOST_EVERY

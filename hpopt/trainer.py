@@ -7,9 +7,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from hpopt import distributed
+from hpopt.contact import Contact
 from hpopt.contacts import contact
 from hpopt.core.messages import OUT_OF_MEMORY, Finalize, OutOfMemory, Release
-from hpopt.errors import HpoptUnavailable
+from hpopt.errors import HpoptError, HpoptUnavailable
 from hpopt.memory import in_short, is_out_of_memory, kernel_kills, let_go, says_killed
 from hpopt.score import to_score
 from hpopt.status import Status
@@ -79,6 +80,11 @@ def start_of_contact(config: Mapping[str, Any]) -> None:
     contact(config).start()
 
 
+def release(it: Contact, limit: float | None = None) -> None:
+    """Give the trial of a contact back; raises HpoptUnavailable after `limit` seconds, if given."""
+    it.say(Release(it.identity.uid, it.identity.trial, it.identity.attempt), limit)
+
+
 class trial:  # noqa: N801 - used like a function: `with hpopt.trial(config) as t`
     """One attempt as a `with` block: `t.report(score)`, `t.release()`.
 
@@ -110,23 +116,22 @@ class trial:  # noqa: N801 - used like a function: `with hpopt.trial(config) as 
         """See `hpopt.report`."""
         return report(self.config, score, current_iters)
 
-    def release(self) -> None:
-        """Give the trial back, to be handed to somebody else: this process was interrupted."""
-        self._contact.say(self._release)
+    def release(self, within: float | None = None) -> bool:
+        """Give the trial back, to be handed to somebody else: this process was interrupted. Whether it is.
 
-    @property
-    def _release(self) -> Release:
-        identity = self._contact.identity
-        return Release(identity.uid, identity.trial, identity.attempt)
-
-    def _give_back(self) -> None:
-        """Release the trial, but do not hold up whoever has interrupted it."""
+        `within`: seconds; where that takes longer, it falls silent instead, and is handed out again when that is
+        noticed. Without it an outage is waited out, and HpoptUnavailable raised at its deadline.
+        """
         try:
-            self._contact.say(self._release, INTERRUPTED_WITHIN)
-        except HpoptUnavailable as error:
+            release(self._contact, within)
+        except HpoptError as error:
+            if within is None:
+                raise
             trial = self._contact.identity.trial
             log.warning("hpopt: trial %d is not given back now, but when its silence is noticed: %s", trial, error)
-            self._contact.fall_silent(tell=False)
+            self._contact.end(tell=False)
+            return False
+        return True
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -139,7 +144,7 @@ class trial:  # noqa: N801 - used like a function: `with hpopt.trial(config) as 
         elif error is not None and not isinstance(error, KeyboardInterrupt) and self._ran_out(error):
             return self._give_up(error)
         elif error is not None and not _is_failure(error):
-            self._give_back()
+            self.release(INTERRUPTED_WITHIN)
         elif error is None or not distributed.restarts_left():  # else the attempt goes on: all ranks are started again
             finalize_trial(self.config, crashed=error is not None)
         return False

@@ -59,12 +59,17 @@ def test_blame_for_a_port() -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["redis://host?foo=1", "redis://host?ssl_cert_reqs=none", "redis://:SECRET@host?socket_timeout=soon"],
+    [
+        "redis://host?foo=1",
+        "redis://host?ssl_cert_reqs=none",
+        "redis://:SECRET@host?socket_timeout=soon",
+        "rediss://host?ssl_cert_reqs=foo",
+    ],
 )
 def test_options_of_no_use(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     """What redis-py makes of the options of a URL is seen before anything is connected, by every side."""
     with pytest.raises(
-        ValueError, match=r"url='redis://host\?.*' has options of no use \(.*\): use those of"
+        ValueError, match=r"url='rediss?://host\?.*' has options of no use \(.*\): use those of"
     ) as caught:
         Client(url)
     assert "SECRET" not in str(caught.value)

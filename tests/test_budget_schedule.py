@@ -186,6 +186,14 @@ def test_a_worse_pace_never_asks_for_more(spec: StudySpec, pace: Pace, name: str
     assert max(low, least) <= count <= max(high, least)
 
 
+@settings(deadline=None)
+@given(specs, paces, st.integers(1, 200), st.integers(1, 100))
+def test_more_trials_never_cost_less(spec: StudySpec, pace: Pace, trials: int, more: int) -> None:
+    """Whatever the pace, also from one wave to the next, and from those that are spared to those that are not."""
+    few = replace(plan(replace(spec, num_trials=trials))[0], num_trials=trials)
+    assert expected_ratio(few, pace) <= expected_ratio(replace(few, num_trials=trials + more), pace) * (1 + 1e-9)
+
+
 def test_no_more_trials_than_configurations() -> None:
     """However cheap trials are."""
     space = Space({"x": SearchSpace("choice", list(range(12)))})

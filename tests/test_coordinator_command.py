@@ -32,9 +32,9 @@ def test_options_of_the_coordinator_go_along(monkeypatch: pytest.MonkeyPatch) ->
         ("--serve here --url redis://host", "--url: it is for a coordinator with --url"),
         ("--serve here --heartbeat file", "--heartbeat: it is for"),
         ("--url redis://host --port 7000", "--port: it is for --serve DIR"),
-        ("--url redis://host --grace 0", "argument --grace: '0' is none: pass a number of seconds above 0"),
-        ("--url redis://host --lease inf", "argument --lease: 'inf' is none"),
-        ("--url redis://host --tick soon", "argument --tick: 'soon' is none"),
+        ("--url redis://host --grace 0", "argument --grace: '0' is no such time: pass a number of seconds above 0"),
+        ("--url redis://host --lease inf", "argument --lease: 'inf' is no such time"),
+        ("--url redis://host --tick soon", "argument --tick: 'soon' is no such time"),
     ],
 )
 def test_wrong_options(words: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,8 @@
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,11 +11,15 @@ import hpopt
 from hpopt import client, contacts, outage, trainer
 from hpopt import hpo as operator
 from hpopt.contact import UNSENT
+from hpopt.core.codec import decode
 from hpopt.core.curve import Point
+from hpopt.core.messages import Close, Release
 from tests.conftest import InBackground
 from tests.server import until
 from tests.site import Site
 from tests.studies import curve, sample, states
+from workers.link import RELEASED
+from workers.runner import train_one
 
 RUNNING, STOP = hpopt.Status.RUNNING, hpopt.Status.STOP
 Config = dict[str, Any]
@@ -247,6 +253,45 @@ def test_interruption_in_an_outage(
     assert "trial 0 is not given back now, but when its silence is noticed" in said(caplog)[-1]
     contact = contacts.contact(config)
     assert contact.alive_key not in contact.heart._keys
+    site.start()
+
+
+def test_close_without_a_coordinator(
+    site: Site, hpo: hpopt.HpOpt, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server answers, so it is told of the end: the coordinator that comes back finds it in the inbox."""
+    hpopt.report(config, 2)
+    monkeypatch.setattr(operator, "CLOSE_WITHIN", 0.6)
+    site.kill_coordinator()
+    hpo.close()
+    last: Any = site.redis.xrevrange(hpo._keys.inbox, count=2)
+    assert [type(decode(fields[b"e"])) for _, fields in last] == [Close, Release]
+    site.start()
+
+
+def test_interruption_where_the_study_is_gone(site: Site, config: Config) -> None:
+    """What cannot be told does not take the place of the interruption."""
+    with hpopt.trial(config) as interrupted:
+        site.redis.flushall()
+        interrupted.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+    contact = contacts.contact(config)
+    assert contact.alive_key not in contact.heart._keys
+
+
+def test_interrupted_runner_in_an_outage(
+    site: Site, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker's training that is interrupted ends as soon: what it says next is not said, and raises nothing."""
+    monkeypatch.setattr(trainer, "INTERRUPTED_WITHIN", 0.3)
+    site.kill_server()
+
+    def interrupted(_config: Config) -> None:
+        raise KeyboardInterrupt("SIGTERM")
+
+    began = time.monotonic()
+    ending = train_one(interrupted, config, str(tmp_path / "log"), SimpleNamespace(seen=True))  # type: ignore[arg-type]
+    assert ending == (RELEASED, "interrupted by SIGTERM")
+    assert time.monotonic() - began < client._FIXED["socket_timeout"]
     site.start()
 
 

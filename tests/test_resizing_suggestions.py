@@ -126,6 +126,23 @@ def test_a_restart_changes_no_suggestion_after_memory_ran_out(search_alg: str, s
     assert handed(crash=False) == handed(crash=True)
 
 
+@pytest.mark.parametrize("crash", [False, True])
+def test_the_users_own_configurations_get_sizes_by_what_fits_now(crash: bool) -> None:
+    """Halfway to what was shown to fit since they were prepared; a restart makes no difference."""
+    own = [{"lr": lr, "bs": bs} for lr, bs in ((0.1, 256), (0.2, 200), (0.3, 256))]
+    space = Space({"lr": SearchSpace("uniform", [0, 1]), "bs": SearchSpace("quniform", [8, 256, 8])})
+    sim = Simulation(sampler=suggest)
+    sim.create(search_space=space, batch_size_name="bs", default_hyper_parameters=tuple(own), num_init_trials=3,
+               num_workers=3)  # fmt: skip
+    too_large, fits = sim.sample(), sim.sample()
+    sim.out_of_memory(too_large)
+    sim.report(fits, 0.5)
+    if crash:
+        sim.crash()
+    assert sim.sample().trial == too_large.trial
+    assert sim.sample().params == {"lr": 0.3, "bs": 224}
+
+
 # --- what is given twice, because there is nothing else
 
 

@@ -84,6 +84,7 @@ class Command:
         text = json.dumps(config)
         file.write_text(text, encoding="utf-8")
         environment["HPOPT_CONFIG_FILE"] = str(file)
+        environment.pop("HPOPT_CONFIG", None)  # this process may itself be a trial's
         if len(text) + len("HPOPT_CONFIG=") <= _LONGEST:
             environment["HPOPT_CONFIG"] = text
         words = self.filled(config, text, str(file))
@@ -98,7 +99,8 @@ class Command:
         values = {name: _word(value) for name, value in config["params"].items()}
         values |= {name: _word(config[name]) for name in (*_FROM_CONFIG, _FOLDER) if name in config}
         values |= {"config": text, "config_file": file}
-        return [_named(values).sub(lambda found: _put(found, values), word) for word in self.words]
+        named = _named(values)
+        return [named.sub(lambda found: _put(found, values), word) for word in self.words]
 
 
 def _named(names: Collection[str]) -> re.Pattern[str]:

@@ -11,7 +11,7 @@ import hpopt
 from workers.backoff import Backoff
 from workers.checkpoints import sweep
 from workers.environment import CHECKPOINTS, runner_environment
-from workers.link import CRASHED, DIED, FINISHED, OUT_OF_MEMORY, RELEASED
+from workers.link import CRASHED, DIED, FINISHED, GRACE, OUT_OF_MEMORY, RELEASED
 from workers.process import Ending, Launch, Runner, tail
 from workers.settings import Settings
 from workers.table import params_text
@@ -124,7 +124,7 @@ class Crew:
             stopping = self._stopping.is_set()
             self._busy |= set() if stopping else {slot}
         if stopping:
-            hpopt.trial(config).release()
+            hpopt.trial(config).release(GRACE)
             return Ending(RELEASED)
         self.trained.add(config["trial_id"])
         self._mention(f"{_name(config)} begins: {params_text(config['params'])}")
@@ -140,14 +140,14 @@ class Crew:
         try:
             return runner.train(config, path)
         except BaseException:
-            hpopt.trial(config).release()
+            hpopt.trial(config).release(GRACE)
             raise
 
     def _settle(self, config: dict[str, Any], ending: Ending, path: Path) -> None:
         """Tell the study what the runner could not tell any more, and the user what went wrong."""
         if self._stopping.is_set():
             if ending.how in (DIED, OUT_OF_MEMORY):  # it may have been killed before it could say so
-                hpopt.trial(config).release()
+                hpopt.trial(config).release(GRACE)
             return
         self._last_log = path
         if ending.how in (DIED, CRASHED):

@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 import hpopt
 from workers.command import Command, CommandFailed
 from workers.environment import LOG
-from workers.link import CRASHED, FINISHED, OUT_OF_MEMORY, RELEASED, Link
+from workers.link import CRASHED, FINISHED, GRACE, OUT_OF_MEMORY, RELEASED, Link
 from workers.target import NotThereError, Train, load
 
 _DETAIL = 500
@@ -90,7 +90,7 @@ def train_one(train: Train, config: dict[str, Any], log: str, interrupts: Interr
                     summary = tell(error)  # the block may end it
                     raise
         except KeyboardInterrupt as error:
-            hpopt.trial(config).release()  # again: it may have come before hpopt.trial was entered
+            hpopt.trial(config).release(GRACE)  # again: it may have come before hpopt.trial was entered
             return RELEASED, f"interrupted by {error}"
         except (Crash, Exception) as error:  # noqa: BLE001 - the training may raise anything; hpopt.trial finalized it
             summary = summary or tell(error)

@@ -50,7 +50,7 @@ def options_of(url: str) -> Iterator[None]:
     """What is done within makes connections for the URL; raises ValueError when its options are none of redis-py's."""
     try:
         yield
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # noqa: BLE001 - redis-py raises many kinds for them, its own too; nothing else is done
         remedy = "use those of redis.Redis.from_url, and rediss:// with those of TLS"
         raise ValueError(f"url={without_credentials(url)!r} has options of no use ({error}): {remedy}") from None
 
@@ -83,8 +83,10 @@ def sentinels(url: str) -> Sentinels | None:
 
 def _check_sentinels(url: str, parts: SplitResult, shown: str) -> str:
     ports = [host.rpartition(":")[2] for host in parts.netloc.rpartition("@")[2].split(",") if ":" in host]
-    if not parts.path.strip("/") or not all(port.isdigit() for port in ports):
+    if not parts.path.strip("/") or not all(port.isdecimal() and int(port) < 2**16 for port in ports):
         raise ValueError(f"url={shown!r}: name sentinels and service: redis+sentinel://host:26379,host:26379/mymaster")
+    if parts.query:
+        raise ValueError(f"url={shown!r}: sentinels take no options; leave out what follows the question mark")
     return url
 
 

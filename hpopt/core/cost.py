@@ -147,7 +147,7 @@ def _shared_out(spec: StudySpec, pace: Pace) -> float:
     """
     n, workers = spec.trials, spec.num_workers
     longest = spec.iterations * pace.spread + pace.overhead
-    least = max(1, math.ceil(min(n, spared_trials(spec)) / workers)) * longest
+    least = max(1, math.ceil(min(n, spared_trials(spec)) / workers)) * longest / pace.busy
     if n <= workers:
         return least
     work = n * (trial_epochs(spec, pace) * pace.spread + pace.overhead)

@@ -1,5 +1,6 @@
 """Who gets which trial: the open requests of all operators, and the suggestions prepared for them."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
 from typing import Any
@@ -52,10 +53,10 @@ class HandOut:
     """How often in a row the sampler has failed."""
     repeated: list[dict[str, Any]] = field(default_factory=list)
     """Configurations that were tried before and suggested again, by a sampler that does not see all trials."""
-    _fails: Size | None = None
-    """The smallest batch size that is known to fail, when what is ready was made."""
-    _tried: set[int] = field(default_factory=set)
-    """Hashes of the keys of the first `_indexed` trials, where the sampler does not see them all."""
+    _fit: tuple[Size | None, Size | None] = (None, None)
+    """What was known of the sizes that fit into memory when what is ready was made; see `_follow_bound`."""
+    _tried: set[Hashable] = field(default_factory=set)
+    """Keys of the first `_indexed` trials, where the sampler does not see them all."""
     _indexed: int = 0
 
     @property
@@ -193,9 +194,14 @@ class HandOut:
         self.ready = list((takewhile if in_place else filter)(self.resizing.offers, self.ready))
 
     def _follow_bound(self) -> None:
-        """Suggestions are made for what fits into memory, as it is known: when that changes, so do they."""
-        if self.resizing.bound.fails != self._fails:
-            self._fails, self.ready, self.epoch = self.resizing.bound.fails, [], self.epoch + 1
+        """Suggestions are made for what fits into memory, as it is known: when that changes, so do they.
+
+        All stay below what fails. The user's configurations get a size that also depends on what fits.
+        """
+        bound, in_place = self.resizing.bound, len(self.trials) < len(self.spec.default_hyper_parameters)
+        fit = (bound.fails, bound.fits if in_place and bound.fails is not None else None)
+        if fit != self._fit:
+            self._fit, self.ready, self.epoch = fit, [], self.epoch + 1
 
     @property
     def _samples_observations(self) -> bool:
@@ -207,9 +213,9 @@ class HandOut:
         if not self._samples_observations or len(self.trials) <= OBSERVED:
             return False
         key = self.spec.search_space.key
-        self._tried.update(hash(key(trial.params)) for trial in self.trials.since(self._indexed))
+        self._tried.update(key(trial.params) for trial in self.trials.since(self._indexed))
         self._indexed = len(self.trials)
-        return hash(key(params)) in self._tried and params not in self.repeated
+        return key(params) in self._tried and params not in self.repeated
 
     def _refused(self, suggestions: list[dict[str, Any]]) -> None:
         """Some of them are impossible. If some were before, in the same state, the sampler knows and has no others.
