@@ -1,5 +1,6 @@
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import redis
@@ -8,6 +9,7 @@ import hpopt
 from coordinator.timing import EMBEDDED, SERVED, Silence, Timing
 from hpopt import contacts
 from hpopt.client import Client
+from hpopt.contact import Contact
 from hpopt.embedded import EmbeddedServer
 from hpopt.heartbeat import Heart, interval_for
 from tests.conftest import Create
@@ -131,8 +133,8 @@ def test_silent_trial_is_handed_out_again(create: Create) -> None:
     assert hpo.get_next_sample() is None
 
 
-def test_silent_trial_that_comes_back(create: Create) -> None:
-    """Until it is handed out again, a lost trial goes on where it was, with its heartbeat."""
+def come_back(create: Create) -> tuple[hpopt.HpOpt, dict[str, Any], Contact]:
+    """A study whose only trial was lost, and is trained again by the process that had it."""
     hpo = create(num_trials=1)
     config = sample(hpo)
     hpopt.report(config, 0.5)
@@ -140,6 +142,12 @@ def test_silent_trial_that_comes_back(create: Create) -> None:
     contact.fall_silent()
     until(lambda: states(hpo) == ["lost"], "the loss")
     assert hpopt.report(config, 0.6) is RUNNING
+    return hpo, config, contact
+
+
+def test_silent_trial_that_comes_back(create: Create) -> None:
+    """Until it is handed out again, a lost trial goes on where it was, with its heartbeat."""
+    hpo, config, contact = come_back(create)
     assert states(hpo) == ["running"]
     assert contact.alive_key in contact.heart._keys
     assert train(config)[-1] is STOP
@@ -148,13 +156,7 @@ def test_silent_trial_that_comes_back(create: Create) -> None:
 
 def test_trial_that_came_back_is_not_lost_at_once(create: Create) -> None:
     """A trainer that comes back has the whole grace period again for its next beat; a second loss is the last."""
-    hpo = create(num_trials=1)
-    config = sample(hpo)
-    hpopt.report(config, 0.5)
-    contact = contacts.contact(config)
-    contact.fall_silent()
-    until(lambda: states(hpo) == ["lost"], "the loss")
-    assert hpopt.report(config, 0.6) is RUNNING
+    hpo, _, contact = come_back(create)
     contact.fall_silent()
     back = time.monotonic()
     until(lambda: states(hpo) == ["failed"], "the second loss")
