@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if heartbeat and options.check and not problem:
         print("healthy")  # this far nothing was loaded that takes time: a health check runs every few seconds
         return 0
-    url = _url(options.url or os.environ.get("HPOPT_URL"))
+    url = _url(options.url)
     if options.check:
         return asyncio.run(_check(url, problem))
     if heartbeat:
@@ -97,6 +97,7 @@ def _url(given: str | None) -> str:
     """The server's URL with its credentials; a URL that cannot be used is an error of the command line."""
     from hpopt.core.address import check_url
 
+    given = given or os.environ.get("HPOPT_URL")
     if not given:
         _parser().error("give the server's URL with --url or in HPOPT_URL (or --serve DIR to start a server here)")
     try:

@@ -70,6 +70,12 @@ class TestReport:
         assert leads(results, "b") == [["a", "0.200", "4.00", "inf", "inf [inf, inf]"]]
         assert efforts(results)[0] == ["a", "1.00 % (1.00 %)", "20", "1000", "3"]
 
+    def test_every_version_is_named(self, tmp_path: Path) -> None:
+        """Of runs of several versions all are told, not the one that was read last."""
+        runs = [stored("a", "crossing-1", seed, []) | {"version": text} for seed, text in enumerate(["2", "1", "2"])]
+        write(tmp_path, runs)
+        assert Results(tmp_path, ["a"], ["crossing-1"], 8, 10.0).versions == {"a": "1 and 2"}
+
     def test_catching_up_has_an_interval(self) -> None:
         """It spans what the tasks give when they are drawn again."""
         grid = np.array([1.0, 2.0, 4.0])

@@ -76,7 +76,6 @@ class Results(search.Results):
         self.runs = {peer: {} for peer in peers}
         """Regret after 1, 2, ... full trainings."""
         self.horizon = horizon
-        versions: dict[str, dict[tuple[str, int], str]] = {peer: {} for peer in peers}
         for key, stored in read(folder):
             fits = key.peer in peers and key.task in names and key.workers == workers
             if fits and key.timing == str(timing_of(key.peer, timing)) and stored["horizon"] >= horizon:
@@ -85,8 +84,8 @@ class Results(search.Results):
                 self.stored[key.peer][where] = stored
                 whole = np.arange(1.0, math.floor(horizon) + 1)
                 self.runs[key.peer][where] = self.steps[key.peer][where].at(whole)
-                versions[key.peer][where] = stored["version"]
-        self.versions = {peer: " and ".join(sorted(set(each.values()))) for peer, each in versions.items()}
+        versions = {peer: {run["version"] for run in runs.values()} for peer, runs in self.stored.items()}
+        self.versions = {peer: " and ".join(sorted(each)) for peer, each in versions.items()}
         self.peers = [peer for peer in peers if self.runs[peer]]
 
     def curves(self, peer: str, keys: Keys) -> tuple[Array, Array]:
