@@ -5,6 +5,7 @@ python hungry_trainers.py        trains the config in HPOPT_CONFIG
 
 # ruff: noqa: T201 - trainers print
 
+import ctypes
 import json
 import os
 import resource
@@ -24,6 +25,8 @@ ROOM = 180 * 2**20
 """Bytes beside what the process has after its imports."""
 WIDTH = 2**16
 """Numbers of a sample: a step takes about a mebibyte for each."""
+M_MMAP_THRESHOLD = -3
+"""Name of a limit in mallopt(3)."""
 
 _limited = False
 
@@ -57,6 +60,8 @@ def limit_memory(device: str) -> None:
     _limited = True
     if device == "cpu":
         torch.set_num_threads(1)  # each thread would take of the room
+        # glibc raises this limit by itself and keeps what is freed below it, in pieces that the next step cannot use.
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 2**20)
         status = dict(line.split(":\t") for line in Path("/proc/self/status").read_text().splitlines())
         used = int(status["VmData"].split()[0]) * 1024
         resource.setrlimit(resource.RLIMIT_DATA, (used + ROOM, resource.getrlimit(resource.RLIMIT_DATA)[1]))
