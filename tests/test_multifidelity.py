@@ -1,14 +1,16 @@
 """benchmarks/multifidelity: a fleet that decides nothing, in virtual time."""
 
 import ast
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmarks.multifidelity import fleet, loop
-from benchmarks.multifidelity.fleet import Coordinated, Timing
+from benchmarks.multifidelity.fleet import Coordinated, Suggest, Timing
 from benchmarks.multifidelity.loop import Assignment, Fleet
+from benchmarks.multifidelity.peers import native
 from benchmarks.multifidelity.peers.native import specification
 from benchmarks.multifidelity.peers.peer import Best, Prompt
 from benchmarks.multifidelity.peers.registry import tuner
@@ -24,6 +26,7 @@ from hpopt.core.search_space import SearchSpace
 from hpopt.core.study import Study
 from hpopt.core.suggest_request import SuggestRequest
 from hpopt.core.trial import TrialState
+from hpopt.samplers.base import suggest
 from tests.simulation import quick_suggest
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -69,11 +72,12 @@ class Watched(Study):
 class Recorded:
     """A sampler that keeps what it was asked and what it gave."""
 
-    def __init__(self) -> None:
+    def __init__(self, sampler: Suggest = quick_suggest) -> None:
+        self.sampler = sampler
         self.given: list[tuple[SuggestRequest, list[dict[str, Any]]]] = []
 
     def __call__(self, request: SuggestRequest) -> list[dict[str, Any]]:
-        self.given.append((request, quick_suggest(request)))
+        self.given.append((request, self.sampler(request)))
         return self.given[-1][1]
 
 
@@ -92,7 +96,9 @@ class TestFleet:
         """Every configuration comes from a suggestion, every stop from a verdict, and all are obeyed."""
         study, sampler, made = watched(name, 4, timing)
         run = Fleet(made, lines(9), 4, 6.0).simulate()
-        assert [request for request, _ in sampler.given] == study.requests
+        asked = [request for request, _ in sampler.given]
+        assert [replace(each, count=0) for each in asked] == [replace(each, count=0) for each in study.requests]
+        assert all(each.count <= wanted.count for each, wanted in zip(asked, study.requests, strict=True))
         handed = [event.params for event, _ in study.log if isinstance(event, Suggested)]
         assert handed == [tuple(given) for _, given in sampler.given][: len(handed)]
         given = [params for _, found in sampler.given for params in found]
@@ -113,6 +119,18 @@ class TestFleet:
         assert len(running) <= 4
         assert (run.trials, run.epochs) == (len(study.trials), sum(reported.values()))
         assert (min(stops.values()) < 9) == (name != "hpopt-bayes")
+
+    @pytest.mark.parametrize("name", ["hpopt-bayes", "hpopt-bayes-median"])
+    def test_makes_no_more_than_is_needed(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """To leave out suggestions that would be made again before anybody got them changes no trial."""
+        where = task("crossing-1")
+        monkeypatch.setattr(native, "suggest", lean := Recorded(suggest))
+        run = Fleet(tuner(name, where, 3, 4), where, 4, 2.0).simulate()
+        monkeypatch.setattr(Coordinated, "_needed", lambda _, request: request)
+        monkeypatch.setattr(native, "suggest", whole := Recorded(suggest))
+        assert Fleet(tuner(name, where, 3, 4), where, 4, 2.0).simulate() == run
+        assert [found[0] for _, found in lean.given] == [found[0] for _, found in whole.given]
+        assert sum(len(found) for _, found in lean.given) < sum(len(found) for _, found in whole.given)
 
     @pytest.mark.parametrize("module", [fleet, loop])
     def test_knows_no_rule(self, module: Any) -> None:

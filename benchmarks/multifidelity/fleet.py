@@ -7,7 +7,7 @@ What is left to this file is what a coordinator, operators and trainers do: carr
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
 from benchmarks.multifidelity.loop import Assignment
@@ -30,9 +30,10 @@ EPOCH_SECONDS = 10.0
 class Timing:
     """How long suggestions take in virtual time, where one request is answered after the other beside the training.
 
-    "instant": no time; they are made from all results when they are asked for. "measured": as many seconds as they
-    take here of CPU time, when a median epoch has `amount` seconds. "fixed": `amount` median epochs for each request.
-    With the last two, who asks meanwhile gets one that was prepared before, or waits.
+    "instant": no time; they are made from all results when they are asked for, and no more of them than that.
+    "measured": as many seconds as they take here of CPU time, when a median epoch has `amount` seconds. "fixed":
+    `amount` median epochs for each request. With the last two, who asks meanwhile gets one that was prepared before, or
+    waits.
     """
 
     kind: Literal["instant", "measured", "fixed"] = "instant"
@@ -173,8 +174,17 @@ class Coordinated:
         """Have the suggestions that are wanted made at once; False if none are wanted."""
         request = self.study.wanted()
         if request is not None:
-            self._send(self._suggested(request)[0], now)
+            self._send(self._suggested(self._needed(request))[0], now)
         return request is not None
+
+    def _needed(self, request: SuggestRequest) -> SuggestRequest:
+        """What is made anew after each result is made for the worker that asks: the others would find theirs stale.
+
+        asha's are not made anew so often, and what needs no results is never stale.
+        """
+        desk = self.study.desk
+        anew = desk.spec.search_alg == "bayes_opt" and desk.models(request.ordinal)
+        return replace(request, count=1) if anew else request
 
     def _prepare(self, now: float) -> None:
         """Have them made in the background, if they are wanted and no others are being made."""
