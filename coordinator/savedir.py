@@ -5,6 +5,7 @@ by the server, so that no second server can touch the data while the first lives
 """
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -86,9 +87,15 @@ class SaveDir:
             os.close(_open_private(self.closed_mark))
 
     def is_full(self) -> bool:
-        """Whether the disk has no room for us."""
-        disk = os.statvfs(self.path)
-        return disk.f_bavail * disk.f_frsize < _ROOM or (disk.f_files > 0 and disk.f_favail == 0)
+        """Whether the disk has no room for us, or we have used up our share of it: only a write shows both."""
+        try:
+            with tempfile.TemporaryFile(dir=self.path) as file:
+                file.write(os.urandom(_ROOM))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            return error.errno in {errno.ENOSPC, errno.EDQUOT}
+        return False
 
     def _patience(self) -> float:
         ending = self.closed_mark.exists() or not _runs(self._read_owner().get("operator"))

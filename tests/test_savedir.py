@@ -1,8 +1,8 @@
 """The private directory of a bundled server."""
 
+import errno
 import os
 from pathlib import Path
-from types import SimpleNamespace
 from typing import NoReturn
 
 import pytest
@@ -118,9 +118,19 @@ def test_planted_socket_directory_is_refused(tmp_path: Path, monkeypatch: pytest
         SaveDir(long)
 
 
-@pytest.mark.parametrize(("free", "files", "full"), [(0, 0, True), (255, 0, True), (256, 0, False), (256, 100, True)])
-def test_room_on_a_disk(home: Path, monkeypatch: pytest.MonkeyPatch, free: int, files: int, full: bool) -> None:
-    """A megabyte is what counts as room, if a file can be made."""
-    disk = SimpleNamespace(f_bavail=free, f_frsize=4096, f_files=files, f_favail=0)
-    monkeypatch.setattr(os, "statvfs", lambda _: disk)
-    assert SaveDir(home).is_full() is full
+@pytest.mark.parametrize(
+    ("code", "full"), [(errno.ENOSPC, True), (errno.EDQUOT, True), (errno.EIO, False), (None, False)]
+)
+def test_room_on_a_disk(home: Path, monkeypatch: pytest.MonkeyPatch, code: int | None, full: bool) -> None:
+    """A disk is full for us when a megabyte cannot be written; nothing is left of it, whatever comes of it."""
+
+    def fsync(fd: int) -> None:
+        assert os.fstat(fd).st_size == 1 << 20
+        if code is not None:
+            raise OSError(code, os.strerror(code))
+
+    directory = SaveDir(home)
+    before = sorted(home.iterdir())
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert directory.is_full() is full
+    assert sorted(home.iterdir()) == before
