@@ -196,9 +196,9 @@ class Service:
         return int(self.timing.lease * 1000)
 
     async def _announce(self) -> None:
-        await self.store.announce(self._lease)
+        await self.store.announce(int(self.timing.presence * 1000))
         if self.heartbeat is not None:
-            self.heartbeat.beat(self.timing.lease)
+            self.heartbeat.beat(self.timing.presence)
 
     async def _renew_forever(self) -> None:
         while True:

@@ -15,6 +15,11 @@ class Timing:
     """A second process of an attempt that is alive is refused after this."""
     tick: float = 5.0
 
+    @property
+    def presence(self) -> float:
+        """A coordinator counts as there for so long after its last word: a busy machine may hold it up for seconds."""
+        return max(self.lease, 5.0)
+
 
 EMBEDDED = Timing(lease=2.0, grace=10.0, takeover=12.0, tick=1.0)
 """For a server that one operator owns: everybody is on this machine, and hearts beat often."""

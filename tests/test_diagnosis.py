@@ -41,13 +41,25 @@ def test_check(server: Server, start: Start, quick: Quick) -> None:
 
 
 def test_check_after_a_kill(start: Start, quick: Quick) -> None:
-    """A coordinator that was killed counts as alive no longer than its lease."""
+    """A coordinator that was killed counts as alive for a few seconds, and no longer."""
     quick().kill()
 
     def status() -> int:
         return start("--check").wait()
 
     until(lambda: status() == 1, "the dead coordinator is noticed")
+
+
+def test_held_up_for_longer_than_a_short_lease(server: Server, quick: Quick, study: Create) -> None:
+    """A coordinator that a busy machine holds up loses a lease of a second, and is not said to be missing."""
+    coordinator = quick()
+    hpo = study()
+    until(lambda: server.redis.exists(KEYS.lease), "the study is kept")
+    coordinator.signal(signal.SIGSTOP)
+    until(lambda: not server.redis.exists(KEYS.lease), "the lease has run out")
+    assert server.redis.exists(COORDINATORS)
+    coordinator.signal(signal.SIGCONT)
+    train(sample(hpo))
 
 
 @pytest.mark.parametrize("url", ["here", "http://here", "redis://here:port", "redis://here/1", "unix://"])

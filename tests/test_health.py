@@ -41,7 +41,7 @@ def check(start: Start, file: Path) -> tuple[int, str]:
 
 
 def fails(file: Path) -> None:
-    """Return when the heartbeat has run out, as it does within its lease of a second."""
+    """Return when the heartbeat has run out, as it does within seconds."""
     until(lambda: Heartbeat(file).problem() != "", "the heartbeat runs out")
 
 
