@@ -159,11 +159,12 @@ def test_cost_at_a_pace() -> None:
 
 
 def test_as_many_trials_as_fit() -> None:
-    """4 full trainings of 50 epochs, less 5 %, hold 19 trials of 10 epochs, and 12 of 15."""
+    """4 full trainings of 50 epochs, less 5 %, hold 19 trials of 10 epochs; when they take 15, 13 are cut down to."""
     spec = resolved()
     assert spec.num_trials == 19
     assert affordable(spec, Pace(), 0) == 19
-    assert affordable(spec, Pace(overhead=5.0), 0) == 12
+    assert affordable(spec, Pace(overhead=0.5), 0) == 19  # 199.5 epochs: they are planned, and fit
+    assert affordable(spec, Pace(overhead=5.0), 0) == 13
     assert affordable(spec, Pace(overhead=5.0), 15) == 15
     assert affordable(spec, Pace(overhead=500.0), 0) == trial_bounds(spec)[0] == 10
     assert affordable(spec, Pace(length=1e-9), 0) == trial_bounds(spec)[1] == 60
@@ -192,6 +193,17 @@ def test_more_trials_never_cost_less(spec: StudySpec, pace: Pace, trials: int, m
     """Whatever the pace, also from one wave to the next, and from those that are spared to those that are not."""
     few = replace(plan(replace(spec, num_trials=trials))[0], num_trials=trials)
     assert expected_ratio(few, pace) <= expected_ratio(replace(few, num_trials=trials + more), pace) * (1 + 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("overhead", "wanted"),
+    [(0.0, 48), (3.3, 48), (7.9, 48), (8.1, 32), (33.2, 32), (33.4, 16)],
+    ids=["as planned", "within the budget", "a little over it", "two waves are nearer", "still", "one wave is nearer"],
+)
+def test_waves_are_cut_where_that_is_nearer_to_the_budget(overhead: float, wanted: int) -> None:
+    """3 waves of 16 trials of 30 epochs were planned for 100 epochs, and 95 is what is aimed at."""
+    spec = resolved(num_trials=48, num_workers=16, max_iterations=30, expected_time_ratio=2)
+    assert affordable(spec, Pace(overhead=overhead), 0) == wanted
 
 
 def test_no_more_trials_than_configurations() -> None:
@@ -231,20 +243,20 @@ def test_a_given_num_trials_is_never_corrected() -> None:
 
 
 def test_a_correction_says_what_it_followed_from() -> None:
-    """19 trials of 10 epochs were planned, and each takes 5 epochs besides: 12 fit."""
+    """19 trials of 10 epochs were planned, and each takes 5 epochs besides: 13 fit."""
     trials = study(*(ran(i, begin=30.0 * i, besides=10.0) for i in range(11)))
     spec, schedule = Schedule(("num_trials",)).check(resolved(), trials, END)
     pace = Pace(2.0, overhead=5.0)
-    assert (spec.num_trials, schedule.checked, schedule.pace) == (12, 11, pace)
-    assert schedule.corrections == (Correction(11, 19, 12, 19 * (10 + 5.0) / 50, pace),)
+    assert (spec.num_trials, schedule.checked, schedule.pace) == (13, 11, pace)
+    assert schedule.corrections == (Correction(11, 19, 13, 19 * (10 + 5.0) / 50, pace),)
     assert str(schedule.corrections[0]).startswith(
-        "num_trials=19 becomes 12: as the first 11 trials ran, 19 would take 5.7 full trainings (100% of the workers"
+        "num_trials=19 becomes 13: as the first 11 trials ran, 19 would take 5.7 full trainings (100% of the workers"
     )
 
 
 def test_small_changes_are_not_made() -> None:
     """A change of a tenth is not worth being told."""
-    trials = study(*(ran(i, begin=21.0 * i, besides=1.0) for i in range(12)))
+    trials = study(*(ran(i, begin=21.2 * i, besides=1.2) for i in range(12)))
     spec, schedule = Schedule(("num_trials",)).check(resolved(), trials, END)
     assert affordable(resolved(), schedule.pace, 0) == 18
     assert (spec, schedule.corrections, schedule.checked) == (resolved(), (), 12)

@@ -106,3 +106,10 @@ def test_a_machine_that_slept_changes_nothing() -> None:
     fleet.sleep(10_000.0)
     fleet.finish()
     assert fleet.study.schedule.corrections == ()
+
+
+@pytest.mark.parametrize(("epochs", "iterations", "ratio"), [(20, 20, 1), (20, 20, 2), (50, 40, 2), (50, None, 1)])
+def test_a_wave_that_fits_is_not_cut(epochs: int, iterations: int | None, ratio: float) -> None:
+    """Launches of a moment are no reason for a fleet of 16 to do a wave less than was planned."""
+    spec = spec_of(num_full_iterations=epochs, max_iterations=iterations, num_workers=16, expected_time_ratio=ratio)
+    assert 0.8 <= share_of_budget(Fleet(spec, launch=0.05)) <= 1.0

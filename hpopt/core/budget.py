@@ -60,14 +60,23 @@ def left_open(spec: StudySpec) -> tuple[str, ...]:
 
 
 def affordable(spec: StudySpec, pace: Pace, least: int) -> int:
-    """The number of trials, at least `least`, that the budget of a resolved spec holds when they run at this pace.
+    """The number of trials, at least `least`, that a resolved spec is to have, now that they run at this pace.
 
-    As in a plan it is never less than what a search needs, and never more than what it can use.
+    As long as those it has fit into the budget they stay, and more come as far as MARGIN_MEASURED of it holds them.
+    Else the study's time is to come as near to that as it can: trials that nobody stops are cut by whole waves, and
+    one wave may be much. As in a plan it is never less than what a search needs, and never more than what it can use.
     """
     low, high = trial_bounds(spec)
-    low = max(low, least)
-    limit = MARGIN_MEASURED * spec.expected_time_ratio * spec.num_full_iterations
-    return _with_more_trials(replace(spec, num_trials=low), limit, max(low, high), pace).trials
+    fewest, high = replace(spec, num_trials=max(low, least)), max(low, least, high)
+    budget = spec.expected_time_ratio * spec.num_full_iterations
+    limit = MARGIN_MEASURED * budget
+    held = _with_more_trials(fewest, limit, high, pace)
+    if cost(spec, pace) <= budget * (1 + ROUNDING):
+        return max(spec.trials, held.trials)
+    next_wave = cost(replace(held, num_trials=held.trials + 1), pace)
+    if next_wave - limit < limit - cost(held, pace):
+        held = _with_more_trials(held, next_wave, high, pace)
+    return max(fewest.trials, min(spec.trials, held.trials))
 
 
 def within_limits(spec: StudySpec) -> tuple[StudySpec, list[str]]:

@@ -1,14 +1,15 @@
 """What was derived for a study, and how num_trials was corrected since from measured times.
 
 A plan assumes how long trials run; how they do run is seen when the first have ended. While num_trials is not the
-user's, it is then set anew: to the number n of trials whose expected time
+user's, it is then set anew. Of n trials the expected time is
 
     bayes_opt           ceil(n / W) (m l v + o) / b
     with early stopping (K(n) v + n o) / (W b) + (1 - W^-0.3) (m v + o), if n > W
 
-each times c, is within 0.95 of the budget. K(n) epochs are expected of n trials, l times as many as were planned, but
-for trials that are spared. The letters are those of budget.py and cost.py, and of `Pace`: l is its length, v its
-spread, o its overhead and b its busy share, 1, 1, 0 and 1 as planned.
+each times c. If that fits into the budget, more trials come, as far as 0.95 of it holds them; if it does not, so many
+are cut that it comes as near to 0.95 of it as it can. K(n) epochs are expected of n trials, l times as many as were
+planned, but for trials that are spared. The letters are those of budget.py and cost.py, and of `Pace`: l is its length,
+v its spread, o its overhead and b its busy share, 1, 1, 0 and 1 as planned.
 
 What this corrects: rules that stop more or fewer trials, and earlier or later, than was assumed; trials whose training
 ends early of itself; configurations that are costlier than the typical one; time for launching, starting and loading,
