@@ -400,6 +400,27 @@ def test_plan_of_a_study() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        (
+            {"search_space": Space({"x": SearchSpace("choice", [1, 2, 3])}), "num_trials": 50},
+            "num_trials 3 limited every configuration there is",
+        ),
+        (
+            {"full_dataset_size": 1000, "subset_ratio": 0.1, "num_trials": 50},
+            "subset_ratio 0.5 limited 500 of 1,000 samples, the least",
+        ),
+        ({"num_trials": 1_234_567, "subset_ratio": 0.7}, "num_trials 1234567 given"),
+    ],
+)
+def test_plan_tells_what_was_given_from_what_became_of_it(fields: dict[str, Any], line: str) -> None:
+    """A value at a limit may not be the user's, and large ones are written out."""
+    spec = make_spec(seed=1, **fields)
+    shown = str(Plan.of(plan(spec)[0], Schedule.of(spec)))
+    assert line.split() in [each.split() for each in shown.splitlines()]
+
+
 def test_plan_of_asha_has_its_rungs() -> None:
     """With the trials that are expected to get to each of them, one line for each bracket."""
     spec = make_spec(seed=1, search_alg="asha", max_iterations=9, reduction_factor=3, num_brackets=2, num_trials=90)

@@ -48,8 +48,8 @@ def plan(spec: StudySpec) -> tuple[StudySpec, list[str]]:
     ratio = expected_ratio(planned)
     if ratio > spec.expected_time_ratio * (1 + ROUNDING):
         notices.append(
-            f"expected_time_ratio={spec.expected_time_ratio:g} is too small for the least useful plan: raise it to "
-            f"{math.ceil(ratio * 100) / 100:g}, or give a smaller num_trials, max_iterations or subset_ratio"
+            f"expected_time_ratio={spec.expected_time_ratio:.12g} is too small for the least useful plan: raise it to "
+            f"{math.ceil(ratio * 100) / 100:.12g}, or give a smaller num_trials, max_iterations or subset_ratio"
         )
     return planned, notices
 

@@ -20,6 +20,7 @@ class Argument:
     derived: bool
     """By hpopt; else it is the user's."""
     why: str
+    """Empty where it is as the user gave it, and not at a limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class Plan:
         """The plan of a study with this resolved spec. Once trials were measured, it expects what they showed."""
         values = ((name, getattr(spec, name), name in schedule.derived) for name in OPEN)
         return cls(
-            arguments=tuple(Argument(*each, _WHY[each[0]](spec, schedule) if each[2] else "") for each in values),
+            arguments=tuple(Argument(*each, _why(each[0], spec, schedule)) for each in values),
             num_workers=spec.num_workers,
             samples=subset_size(spec.full_dataset_size, spec.subset_ratio or 1.0),
             epoch_cost=epoch_cost(spec),
@@ -83,15 +84,16 @@ class Plan:
     def _rows(self) -> Iterator[tuple[str, str, str, str]]:
         """(what, value, where it comes from, remark)."""
         for each in self.arguments:
-            yield each.name, f"{each.value:g}", "derived" if each.derived else "given", each.why
+            source = "derived" if each.derived else "limited" if each.why else "given"
+            yield each.name, f"{each.value:.10g}", source, each.why
         share = "" if self.epoch_cost == 1 else f"each {self.epoch_cost:.3g} of one on the full dataset"
-        yield "epochs of a trial", f"{self.trial_epochs:.3g}", "expected", share
+        yield "epochs of a trial", _count(self.trial_epochs), "expected", share
         for bracket in sorted({stage.bracket for stage in self.stages}):
             reached = (f"{stage.level} ({_count(stage.trials)})" for stage in self.stages if stage.bracket == bracket)
             yield f"rungs of bracket {bracket}", "", "expected", f"step (trials to get there): {', '.join(reached)}"
         yield (
-            "full trainings", f"{self.expected_ratio:.3g}", "expected",
-            f"expected_time_ratio={self.expected_time_ratio:g}, num_workers={self.num_workers}",
+            "full trainings", _count(self.expected_ratio), "expected",
+            f"expected_time_ratio={self.expected_time_ratio:.10g}, num_workers={self.num_workers}",
         )  # fmt: skip
         for change in self.corrections:
             remark = f"after {change.ended} trials: {change.before} would take {change.expected:.3g} full trainings"
@@ -100,6 +102,18 @@ class Plan:
 
 def _count(trials: float) -> str:
     return f"{trials:.3g}" if trials < 100 else f"{trials:,.0f}"
+
+
+def _why(name: str, spec: StudySpec, schedule: Schedule) -> str:
+    """Why hpopt derived the value; for one that was given, at which limit it is: it may have been moved there."""
+    if name in schedule.derived:
+        return _WHY[name](spec, schedule)
+    if name == "num_trials" and spec.trials == spec.search_space.size:
+        return "every configuration there is"
+    size = spec.full_dataset_size
+    if name == "subset_ratio" and (size == 0 or spec.subset_ratio == least_ratio(size) < 1):
+        return _why_ratio(spec, schedule)
+    return ""
 
 
 def _why_trials(spec: StudySpec, schedule: Schedule) -> str:
