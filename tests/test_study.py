@@ -85,6 +85,23 @@ def test_guards_without_a_rule_to_guard_against() -> None:
         assert sorted(text.split()[0] for text in answer.notices if "is ignored" in text) == ignored
 
 
+@pytest.mark.parametrize(
+    ("given", "ignored"),
+    [
+        ({"search_alg": "asha", "num_init_trials": 30}, ["num_init_trials=30"]),
+        ({"reduction_factor": 3, "num_brackets": 2}, ["num_brackets=2", "reduction_factor=3"]),
+        ({"early_stop": "median_stop", "min_iterations": 3}, ["min_iterations=3"]),
+        ({"search_alg": "asha", "num_init_trials": 5, "reduction_factor": 3, "min_iterations": 2}, []),
+        ({"num_init_trials": 3}, []),
+    ],
+)
+def test_arguments_of_the_other_algorithm(given: dict[str, Any], ignored: list[str]) -> None:
+    """What the algorithm has no use for is named."""
+    answer = Simulation().create(**given)
+    assert isinstance(answer, Created)
+    assert sorted(text.split()[0] for text in answer.notices if "is ignored" in text) == ignored
+
+
 def test_min_iterations_beyond_the_last() -> None:
     """Every trial then runs to its end."""
     sim = created(search_alg="asha", min_iterations=9)

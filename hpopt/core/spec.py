@@ -17,7 +17,9 @@ ACQUISITIONS = ("mix", "log_ei", "ucb", "random")
 DEFAULT_KAPPA = (2.576, 1.0, 0)
 """kappa, kappa_decay and kappa_decay_delay of a user who left them alone: then the acquisition is ours to choose."""
 GUARDS = ("grace_period", "min_peers", "grace_trials", "lenient_every")
-"""The arguments that say what median stopping spares."""
+"""The arguments that say what median stopping spares, ..."""
+RUNGS = ("min_iterations", "reduction_factor", "num_brackets")
+"""... and those that say where asha judges."""
 
 ASHA_DESIGN = 5
 """So many trials of asha are spread over the space before a model is asked: fewer results teach it nothing."""

@@ -36,7 +36,7 @@ from hpopt.core.messages import (
     Withdraw,
 )
 from hpopt.core.schedule import Schedule
-from hpopt.core.spec import DEFAULT_KAPPA, DEFAULTS, GUARDS, StudySpec, inherited, resumed
+from hpopt.core.spec import DEFAULT_KAPPA, DEFAULTS, GUARDS, RUNGS, StudySpec, inherited, resumed
 from hpopt.core.suggest_request import SuggestRequest
 from hpopt.core.trial import Trial, TrialState
 from hpopt.core.trials import NOBODY, Trials
@@ -339,15 +339,23 @@ def _planned(spec: StudySpec) -> tuple[StudySpec, list[str]]:
         notices.append("kappa, kappa_decay and kappa_decay_delay are ignored: asha draws a kappa for each suggestion")
     spec, more = _each_once(spec)
     notices += more
-    guards = [name for name in GUARDS if getattr(spec, name) != DEFAULTS[name]]
-    if spec.early_stop is None and guards:
-        where = "search_alg='bayes_opt' with early_stop='median_stop'"
-        notices += [f"{name}={getattr(spec, name)!r} is ignored: it is for {where}" for name in guards]
+    if spec.early_stop is None:
+        notices += _for_others(spec, GUARDS, "search_alg='bayes_opt' with early_stop='median_stop'")
+    if spec.search_alg == "asha":
+        notices += _for_others(spec, ("num_init_trials",), "search_alg='bayes_opt'")
+    else:
+        notices += _for_others(spec, RUNGS, "search_alg='asha'")
     planned, more = plan(spec)
     given = len(planned.default_hyper_parameters)
     if given > planned.trials:
         notices.append(f"default_hyper_parameters: {planned.trials} of {given} are tried, as num_trials says")
     return planned, [*notices, *more]
+
+
+def _for_others(spec: StudySpec, names: tuple[str, ...], where: str) -> list[str]:
+    """A notice for each of these arguments that was given, though it means something elsewhere only."""
+    given = [name for name in names if getattr(spec, name) != DEFAULTS[name]]
+    return [f"{name}={getattr(spec, name)!r} is ignored: it is for {where}" for name in given]
 
 
 def _each_once(spec: StudySpec) -> tuple[StudySpec, list[str]]:
