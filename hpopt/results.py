@@ -29,10 +29,10 @@ RESULTS, TRIALS = "results.json", "trials.csv"
 
 @dataclass(frozen=True, slots=True)
 class StoppedBy:
-    """The decision of a rule to stop a trial."""
+    """The decision to stop a trial."""
 
     rule: str
-    """"asha" or "median_stop"."""
+    """"asha", "median_stop", or "invalid_scores" for three in a row that were not finite."""
     step: int
     """The step whose report was answered with STOP."""
     score: float | None
@@ -63,7 +63,7 @@ class TrialRow:
     first_attempt: int = 1
     """The earliest attempt whose scores count: later than 1 after the params changed."""
     stopped_by: StoppedBy | None = None
-    """The rule that stopped it, and why; None if no rule did."""
+    """The rule that stopped it, and why; None if it ended otherwise."""
     logs: dict[int, str] = field(default_factory=dict)
     """Attempt -> where its output is, "host:path"; of the latest attempts that said so (workers and HPOPT_LOG do)."""
     too_large: tuple[Any, ...] = ()

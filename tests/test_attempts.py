@@ -252,7 +252,12 @@ def test_three_invalid_scores_in_a_row_stop_a_trial() -> None:
     scores = [None, None, 0.5, None, None, None]
     assert [sim.report(to, score) for score in scores] == [Status.RUNNING] * 5 + [Status.STOP]
     trial = trial_of(sim, to)
-    assert (trial.state, trial.best_score, trial.reason) == (S.STOPPED, 0.5, "3 scores in a row were not finite")
+    assert (trial.state, trial.best_score, trial.reason) == (
+        S.STOPPED,
+        0.5,
+        "3 scores in a row were not finite, up to step 6",
+    )
+    assert trial.stopped_by == ("invalid_scores", 6, None, None)
 
 
 def test_invalid_scores_are_counted_across_a_restart() -> None:

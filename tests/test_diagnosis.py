@@ -54,7 +54,7 @@ def test_held_up_for_longer_than_a_short_lease(server: Server, quick: Quick, stu
     """A coordinator that a busy machine holds up loses a lease of a second, and is not said to be missing."""
     coordinator = quick()
     hpo = study()
-    until(lambda: server.redis.exists(KEYS.lease), "the study is kept")
+    until(lambda: bool(server.redis.exists(KEYS.lease)), "the study is kept")
     coordinator.signal(signal.SIGSTOP)
     until(lambda: not server.redis.exists(KEYS.lease), "the lease has run out")
     assert server.redis.exists(COORDINATORS)

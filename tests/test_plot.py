@@ -19,7 +19,7 @@ from hpopt.errors import MissingExtra
 from hpopt.plot import KINDS, Kind, StudyRecord, draw, from_folder
 from hpopt.plot.__main__ import main
 from hpopt.plot.curves import Rung, curves_picture
-from hpopt.plot.endings import COMPLETED, EARLY, FAILED, STOPPED, UNDER_WAY
+from hpopt.plot.endings import COMPLETED, EARLY, FAILED, INVALID, STOPPED, UNDER_WAY
 from hpopt.plot.parameters import parameters_picture
 from hpopt.plot.progress import progress_picture
 from hpopt.results import StoppedBy, best, row
@@ -139,9 +139,19 @@ def test_curves_break_where_scores_are_not_finite() -> None:
     study = trained([0.1, 0.2, None, 0.4, None, 0.5, None, None, None, 0.9], [0.3] * 10)
     assert shapes(study)[0] == [(1, 2), (4, 4), (6, 6)]
     (mark,) = curves_picture(study).marks
-    assert (mark.ending, mark.step, mark.score, mark.threshold) == (EARLY, 6, 0.5, None)
+    assert (mark.ending, mark.step, mark.score, mark.threshold) == (INVALID, 6, 0.5, None)
     assert curves_picture(study).notes == ["gaps: 5 steps without a finite score"]
     drawn(study, "curves")
+
+
+@pytest.mark.parametrize("rule", [{"search_alg": "asha"}, {"early_stop": "median_stop", "grace_period": 0.1}])
+def test_a_mark_stands_where_the_trial_was_stopped(rule: Any) -> None:
+    """Also when there is no finite score at that step: at the height of the last one."""
+    study = trained([5.0] * 9, [1.0, None, None], **rule)
+    (mark,) = curves_picture(study).marks
+    stop = study.rows[1].stopped_by
+    assert stop is not None
+    assert (mark.trial, mark.ending, mark.step, mark.score) == (1, STOPPED, stop.step, 1.0)
 
 
 def test_another_attempt_begins_another_piece() -> None:

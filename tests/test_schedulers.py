@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hpopt.core.rungs import bracket_of, max_brackets, rung_levels
 from hpopt.core.schedulers.asha import Asha
-from hpopt.core.schedulers.base import NoStopping, Scheduler, Stop, make_scheduler
+from hpopt.core.schedulers.base import NoStopping, Scheduler, Stop, in_words, make_scheduler
 from hpopt.core.schedulers.median import MedianStop
 from hpopt.core.trial import Trial
 from tests.simulation import Simulation
@@ -97,6 +97,36 @@ def test_asha_lets_ties_go_on() -> None:
     """Who is as good as the worst that is kept goes on."""
     rule = asha()
     assert [rule.observe(trial(i), 1, 5.0) for i in range(6)] == [None] * 6
+
+
+@pytest.mark.parametrize("rule", [asha(), MedianStop(0, 1)], ids=["asha", "median_stop"])
+def test_a_score_of_a_repeated_step_counts(rule: Scheduler) -> None:
+    """A later attempt goes over steps again: nothing is judged there, and its scores may be the best later on."""
+    feed(rule, 0, [0.85] * 9)
+    assert rule.observe(trial(1), 1, 0.86) is None
+    assert rule.observe(trial(1), 1, 0.1) is None
+    assert rule.observe(trial(1), 1, 0.9) is None
+    assert rule.observe(trial(1), 2, 0.8) is None
+    assert rule.observe(trial(1), 3, 0.8) is None
+    assert rule.marks(trial(1))[0] == (1, 0.86)
+    assert rule.marks(trial(1))[-1][1] == 0.9
+    rule.forget(trial(1))
+    assert rule.marks(trial(1)) == ()
+
+
+@pytest.mark.parametrize(
+    ("value", "worst", "words"),
+    [
+        (0.5, 0.6, ("0.5", "0.6")),
+        (1000.0001, 1000.0002, ("1000.0001", "1000.0002")),
+        (1 / 3, math.nextafter(1 / 3, 1), ("0.3333333333333333", "0.3333333333333334")),
+        (BAD, 2.0, ("no valid score", "2")),
+    ],
+)
+def test_reasons_tell_scores_apart(value: float, worst: float, words: tuple[str, str]) -> None:
+    """With as many digits as that takes, and in words where there is no score."""
+    assert (in_words(value, worst, 1.0), in_words(worst, value, 1.0)) == words
+    assert in_words(0.5, 0.75, -1.0) == "-0.5"
 
 
 def test_asha_decides_at_rungs_only() -> None:

@@ -144,7 +144,7 @@ def test_the_next_attempt_begins_anew_but_keeps_its_scores() -> None:
         (Trial(0, {}), [(1, 1, 0.5), (1, 2, 0.7)], [1, 2], (0.7, 2, 2, 0)),
         (Trial(0, {}), [(1, 1, 0.5), (1, 2, None), (1, 4, None)], [1, 2, 4], (0.5, 4, 4, 2)),
         (Trial(0, {}, attempt=2), [(1, 1, 0.5), (1, 2, None)], [1, 2], (0.5, 0, 2, 0)),
-        (Trial(0, {}, attempt=2), [(1, 1, 0.5), (1, 2, 0.4), (2, 1, 0.6)], [1, 2], (0.6, 1, 2, 0)),
+        (Trial(0, {}, attempt=2), [(1, 1, 0.5), (1, 2, 0.4), (2, 1, 0.6)], [1, 2, 1], (0.6, 1, 2, 0)),
         (Trial(0, {}, attempt=2, first_attempt=2), [(1, 3, 0.9), (2, 1, 0.2)], [1], (0.2, 1, 1, 0)),
         (Trial(0, {}, attempt=1, first_attempt=2), [(1, 3, 0.9)], [], (None, 3, 0, 0)),
     ],
@@ -156,7 +156,7 @@ def test_replay(
     counted: list[int],
     expected: tuple[float | None, int, int, int],
 ) -> None:
-    """What follows from a curve is rebuilt: each step counts once, and not those of attempts with other params."""
+    """What follows from a curve is rebuilt: the scores of all attempts count, but those with other params."""
     points = replay(trial, [Point(*point) for point in curve], 1.0)
     assert [point.step for point in points] == counted
     assert (trial.best_score, trial.last_step, trial.seen_step, trial.invalid) == expected

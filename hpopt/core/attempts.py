@@ -10,7 +10,7 @@ from hpopt.core.effects import PointAdded, StudyChanged, TrialChanged, Turn, Ver
 from hpopt.core.lives import Lives
 from hpopt.core.messages import OUT_OF_MEMORY, Finalize, OutOfMemory, Query, Release, Report, Start, Verdict
 from hpopt.core.resizing import Resizing
-from hpopt.core.schedulers.base import Scheduler, make_scheduler
+from hpopt.core.schedulers.base import INVALID_SCORES, Scheduler, make_scheduler
 from hpopt.core.spec import StudySpec
 from hpopt.core.trial import ENDED, Trial, TrialState
 from hpopt.core.trials import NOBODY, Marks, Trials, replay
@@ -180,19 +180,20 @@ class Attempts:
     # --- what becomes of a trial
 
     def _score(self, trial: Trial, step: int, score: float | None, turn: Turn) -> None:
-        news = step > trial.seen_step  # a later attempt goes over steps again that the rules have seen
         trial.add(step, score, self.spec.sign)
         turn.add(PointAdded(trial.id, Point(trial.attempt, step, score)))
         if trial.first_step == 0:
             trial.first_step, trial.first_at = step, turn.now
             turn.add(TrialChanged(trial))
-        stop = self.scheduler.observe(trial, step, self._goodness(score)) if news else None
+        stop = self.scheduler.observe(trial, step, self._goodness(score))
         if self._learned(trial):
             turn.add(StudyChanged())
         if step >= self.spec.iterations:
             self._end(trial, TrialState.COMPLETED, "all iterations done", turn, step)
         elif trial.invalid >= STOP_AFTER_INVALID:
-            self._end(trial, TrialState.STOPPED, f"{trial.invalid} scores in a row were not finite", turn, step)
+            reason = f"{trial.invalid} scores in a row were not finite, up to step {step}"
+            trial.stopped_by = (INVALID_SCORES, step, None, None)
+            self._end(trial, TrialState.STOPPED, reason, turn, step)
         elif stop is not None:
             trial.stopped_by = (stop.rule, stop.step, stop.score, stop.threshold)
             self._end(trial, TrialState.STOPPED, stop.reason, turn, step)

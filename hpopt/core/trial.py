@@ -94,7 +94,7 @@ class Trial:
     invalid: int = 0
     """How many steps in a row had no valid score."""
     stopped_by: tuple[str, int, float | None, float | None] | None = None
-    """(rule, step, score, threshold) of the decision that stopped it; None if no rule did."""
+    """(rule, step, score, threshold) of the decision that stopped it; None if nobody but its trainer did."""
     first_step: int = 0
     """The first step that this attempt reported, and when: its time per epoch counts from there. 0 before that."""
     first_at: float = 0.0

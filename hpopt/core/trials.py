@@ -186,13 +186,12 @@ def _insert(ids: list[int], trial_id: int) -> int:
 
 
 def replay(trial: Trial, points: Iterable[Point], sign: float) -> list[Point]:
-    """Rebuild what follows from a trial's curve; the points that count, each step once and rising."""
+    """Rebuild what follows from a trial's curve; the points that count, those of each attempt in rising steps."""
     counted = []
     trial.best_score, trial.best_step, trial.last_step, trial.seen_step, trial.invalid = None, 0, 0, 0, 0
     for point in points:
         if point.attempt >= trial.first_attempt:
-            if point.step > trial.seen_step:
-                counted.append(point)
+            counted.append(point)
             trial.add(point.step, point.score, sign)
         if point.attempt == trial.attempt:
             trial.last_step = point.step

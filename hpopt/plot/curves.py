@@ -11,7 +11,7 @@ from hpopt.core.curve import Point
 from hpopt.core.rungs import levels_of
 from hpopt.core.schedulers.median import grace_steps
 from hpopt.core.spec import StudySpec
-from hpopt.plot.endings import COMPLETED, UNDER_WAY, Ending, ending
+from hpopt.plot.endings import COMPLETED, STOPPED, UNDER_WAY, Ending, ending
 from hpopt.plot.record import StudyRecord, plural
 from hpopt.results import TrialRow
 
@@ -109,9 +109,10 @@ def _mark(row: TrialRow, points: Sequence[Point], spec: StudySpec) -> Mark | Non
     last = next(((point.step, point.score) for point in reversed(points) if point.score is not None), None)
     if how in (COMPLETED, UNDER_WAY) or last is None:
         return None
-    if row.stopped_by is None:
+    if how is not STOPPED or row.stopped_by is None:
         return Mark(row.id, how, *last)
-    return Mark(row.id, how, *last, row.stopped_by.threshold, _judged_at(row, spec))
+    # its last step may have had no valid score
+    return Mark(row.id, how, row.stopped_by.step, last[1], row.stopped_by.threshold, _judged_at(row, spec))
 
 
 def _judged_at(row: TrialRow, spec: StudySpec) -> int:
@@ -130,5 +131,5 @@ def _rungs(record: StudyRecord) -> list[Rung]:
     reached = Counter(
         level for row in record.rows for level in levels_of(spec, row.bracket)[:-1] if row.step >= level
     )  # fmt: skip
-    stopped = Counter(_judged_at(row, spec) for row in record.rows if row.stopped_by is not None)
+    stopped = Counter(_judged_at(row, spec) for row in record.rows if ending(row) is STOPPED)
     return [Rung(level, reached[level], stopped[level]) for level in levels_of(spec)[:-1]]

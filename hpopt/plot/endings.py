@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from hpopt.core.schedulers.base import INVALID_SCORES
 from hpopt.core.trial import ENDED
 from hpopt.results import TrialRow
 
@@ -16,10 +17,11 @@ class Ending(NamedTuple):
 
 UNDER_WAY = Ending("under way", "#56B4E9", "o")
 STOPPED = Ending("stopped by the rule", "#E69F00", "v")
+INVALID = Ending("stopped: scores not finite", "#D55E00", "D")
 EARLY = Ending("ended by its trainer", "#009E73", "s")
 FAILED = Ending("failed", "#CC79A7", "X")
 COMPLETED = Ending("completed", "#0072B2", "o")
-ENDINGS = (STOPPED, EARLY, FAILED, UNDER_WAY, COMPLETED)
+ENDINGS = (STOPPED, INVALID, EARLY, FAILED, UNDER_WAY, COMPLETED)
 """In the order they are drawn: what matters most comes last, on top."""
 BEST = "#000000"
 """The best trial's colour."""
@@ -35,4 +37,6 @@ def ending(row: TrialRow) -> Ending:
         return COMPLETED
     if row.state == "failed":
         return FAILED
-    return STOPPED if row.stopped_by is not None else EARLY
+    if row.stopped_by is None:
+        return EARLY
+    return INVALID if row.stopped_by.rule == INVALID_SCORES else STOPPED

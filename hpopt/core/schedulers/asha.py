@@ -13,7 +13,7 @@ from typing import Self
 from sortedcontainers import SortedList
 
 from hpopt.core.rungs import levels_of
-from hpopt.core.schedulers.base import Stop, shown
+from hpopt.core.schedulers.base import Stop, in_words, shown
 from hpopt.core.spec import StudySpec
 from hpopt.core.trial import Trial
 
@@ -44,7 +44,10 @@ class Asha:
         return cls([levels_of(spec, s) for s in range(spec.num_brackets or 1)], spec.reduction_factor, spec.sign)
 
     def observe(self, trial: Trial, step: int, goodness: float) -> Stop | None:
-        """See Scheduler. A report that jumps over rungs stands in each of them and is judged at the highest."""
+        """See Scheduler. A report that jumps over rungs stands in each of them and is judged at the highest.
+
+        At a rung that it has passed a trial stands with what it had then.
+        """
         progress = self.progress.setdefault(trial.id, _Progress())
         levels, rungs = self.levels[trial.bracket], self.rungs[trial.bracket]
         before = progress.best
@@ -84,7 +87,7 @@ class Asha:
             return None
         worst = rung[-keep]
         reason = (
-            f"asha: {self.sign * value:.6g} at rung {level} is not among the best {keep} of {len(rung)} "
-            f"(worst kept: {self.sign * worst:.6g})"
+            f"asha: {in_words(value, worst, self.sign)} at rung {level} is not among the best {keep} of {len(rung)} "
+            f"(worst kept: {in_words(worst, value, self.sign)})"
         )
         return Stop("asha", step, shown(value, self.sign), shown(worst, self.sign), reason)

@@ -8,6 +8,9 @@ from typing import Protocol
 from hpopt.core.spec import StudySpec
 from hpopt.core.trial import Trial
 
+INVALID_SCORES = "invalid_scores"
+"""What stands for a rule where a trial was stopped because its scores were not finite."""
+
 
 @dataclass(frozen=True, slots=True)
 class Stop:
@@ -30,6 +33,14 @@ def shown(goodness: float, sign: float) -> float | None:
     return sign * goodness if math.isfinite(goodness) else None
 
 
+def in_words(goodness: float, other: float, sign: float) -> str:
+    """A goodness as the user reported it, with as many digits as it takes to tell it from another one."""
+    if not math.isfinite(goodness):
+        return "no valid score"
+    texts = ((f"{sign * goodness:.{digits}g}", f"{sign * other:.{digits}g}") for digits in range(6, 18))
+    return next((text for text, others in texts if text != others), f"{sign * goodness:.6g}")
+
+
 class Scheduler(Protocol):
     """A rule that decides from the scores of all trials, as they come, which of them stop.
 
@@ -39,7 +50,11 @@ class Scheduler(Protocol):
     """
 
     def observe(self, trial: Trial, step: int, goodness: float) -> Stop | None:
-        """Take in the trial's next step; why it has to stop, or None. Steps of one trial arrive in rising order."""
+        """Take in a step's score; why the trial has to stop, or None.
+
+        The steps of one attempt arrive in rising order. A later attempt goes over steps again: what it scores there
+        may be the trial's best from then on, but nothing is judged there twice.
+        """
 
     def recall(self, trial: Trial, scores: Iterable[tuple[int, float]]) -> None:
         """Take in (step, goodness) of a trial again, as `observe` did before a restart, without deciding anything.

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Self
 
-from hpopt.core.schedulers.base import Stop, shown
+from hpopt.core.schedulers.base import Stop, in_words, shown
 from hpopt.core.schedulers.later_half import LaterHalf
 from hpopt.core.spec import StudySpec
 from hpopt.core.trial import Trial, TrialState
@@ -30,22 +30,35 @@ def grace_steps(spec: StudySpec) -> int:
 class _Curve:
     """One trial's scores, as goodness, and what they come to."""
 
-    best: float = -math.inf
+    top: float = -math.inf
+    repeated: float = -math.inf
+    """The best of the steps as they came first, and of those that a later attempt went over again."""
     later: LaterHalf = field(default_factory=LaterHalf)
     means: "array[float]" = field(default_factory=lambda: array("d"))
-    """Over the later half of the steps, at each step that was reported; never above `best`."""
+    """Over the later half of the steps, at each step that was reported; never above `top`."""
     marks: list[tuple[int, float]] = field(default_factory=list)
 
+    @property
+    def best(self) -> float:
+        """Of all scores so far."""
+        return max(self.top, self.repeated)
+
     def add(self, step: int, goodness: float) -> list[tuple[int, float]]:
-        """Take in a step; (step, mean) of each one that was left out since the last report, then of this one."""
+        """Take in a step; (step, mean) of each one that was left out since the last report, then of this one.
+
+        Nothing of a step that does not lie beyond the last one.
+        """
         before = self.later.steps[-1] if self.later.steps else 0
+        if step <= before:
+            self.repeated = max(self.repeated, goodness)
+            return []
         passed = [(each, self.means[-1]) for each in _left_out(before, step)]
-        self.best = max(self.best, goodness)
+        self.top = max(self.top, goodness)
         if step.bit_length() > before.bit_length() and self.best > -math.inf:  # about where the steps have doubled
             self.marks.append((step, self.best))
         self.later.add(step, goodness)
         # rounding, and the overflow of a sum, could lift a mean above the best: then equal scores would be worse
-        self.means.append(min(self.best, self.later.mean()))
+        self.means.append(min(self.top, self.later.mean()))
         return [*passed, (step, self.means[-1])]
 
     def mean(self, step: int) -> float | None:
@@ -94,18 +107,19 @@ class MedianStop:
         """See Scheduler."""
         self._sort()
         curve = self.curves.setdefault(trial.id, _Curve())
-        for passed, mean in curve.add(step, goodness):
+        added = curve.add(step, goodness)
+        for passed, mean in added:
             insort(self._peers(passed), mean)
-        spared = trial.id < self.first_trial or step <= self.grace
+        spared = not added or trial.id < self.first_trial or step <= self.grace
         bar = None if spared else self._bar(trial, step)
         if bar is None or not curve.best < bar[0]:
             return None
         median, until = bar
-        best, cutoff = self.sign * curve.best, self.sign * median
+        best, cutoff = in_words(curve.best, median, self.sign), in_words(median, curve.best, self.sign)
         peers = f"the median of others' means over the later half of {until} steps"
         why = f" (1 trial in {self.lenient_every} is given twice the time)" if until < step else ""
-        reason = f"median_stop: best {best:.6g} by step {step} is worse than {cutoff:.6g}, {peers}{why}"
-        return Stop("median_stop", step, shown(curve.best, self.sign), cutoff, reason)
+        reason = f"median_stop: best {best} by step {step} is worse than {cutoff}, {peers}{why}"
+        return Stop("median_stop", step, shown(curve.best, self.sign), self.sign * median, reason)
 
     def _bar(self, trial: Trial, step: int) -> tuple[float, int] | None:
         """What a trial's best is compared with, and the step that it is of; None with too few peers."""
