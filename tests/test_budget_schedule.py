@@ -197,8 +197,15 @@ def test_more_trials_never_cost_less(spec: StudySpec, pace: Pace, trials: int, m
 
 @pytest.mark.parametrize(
     ("overhead", "wanted"),
-    [(0.0, 48), (3.3, 48), (7.9, 48), (8.1, 32), (33.2, 32), (33.4, 16)],
-    ids=["as planned", "within the budget", "a little over it", "two waves are nearer", "still", "one wave is nearer"],
+    [(0.0, 48), (3.3, 48), (7.9, 48), (8.1, 32), (29.9, 32), (30.1, 16)],
+    ids=[
+        "as planned",
+        "within the budget",
+        "a little over it",
+        "two waves are nearer",
+        "a fifth over it",
+        "more than that",
+    ],
 )
 def test_waves_are_cut_where_that_is_nearer_to_the_budget(overhead: float, wanted: int) -> None:
     """3 waves of 16 trials of 30 epochs were planned for 100 epochs, and 95 is what is aimed at."""
@@ -410,6 +417,10 @@ def test_plan_of_a_study() -> None:
         (
             {"full_dataset_size": 1000, "subset_ratio": 0.1, "num_trials": 50},
             "subset_ratio 0.5 limited 500 of 1,000 samples, the least",
+        ),
+        (
+            {"full_dataset_size": 300, "subset_ratio": 0.5, "num_trials": 50},
+            "subset_ratio 1 limited 300 of 300 samples",
         ),
         ({"num_trials": 1_234_567, "subset_ratio": 0.7}, "num_trials 1234567 given"),
     ],

@@ -135,11 +135,11 @@ def test_how_trials_end_is_told_apart() -> None:
 
 
 def test_curves_break_where_scores_are_not_finite() -> None:
-    """Steps without a finite score are gaps; a mark stands at the last score there is."""
+    """Steps without a finite score are gaps; a mark stands at the height of the last score there is."""
     study = trained([0.1, 0.2, None, 0.4, None, 0.5, None, None, None, 0.9], [0.3] * 10)
     assert shapes(study)[0] == [(1, 2), (4, 4), (6, 6)]
     (mark,) = curves_picture(study).marks
-    assert (mark.ending, mark.step, mark.score, mark.threshold) == (INVALID, 6, 0.5, None)
+    assert (mark.ending, mark.step, mark.score, mark.threshold) == (INVALID, 9, 0.5, None)
     assert curves_picture(study).notes == ["gaps: 5 steps without a finite score"]
     drawn(study, "curves")
 

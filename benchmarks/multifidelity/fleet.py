@@ -178,7 +178,7 @@ class Coordinated:
         return request is not None
 
     def _needed(self, request: SuggestRequest) -> SuggestRequest:
-        """What is made anew after each result is made for the worker that asks: the others would find theirs stale.
+        """What is made anew after each result is made for the worker that asks: for who asks later it would be stale.
 
         asha's are not made anew so often, and what needs no results is never stale.
         """

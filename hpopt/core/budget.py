@@ -31,6 +31,8 @@ MARGIN_MEASURED = 0.95
 OPEN = ("num_trials", "max_iterations", "subset_ratio")
 """The arguments that are derived when they are not given."""
 Z_MIN, Z_MAX, BISECTIONS = 1e-3, 4.0, 60
+MOST_OVER = 1.2
+"""Shares of the budget that trials in whole waves may take where a wave less would be farther from it."""
 ROUNDING = 1e-9
 """A plan that is over the budget by a smaller share than this is not."""
 
@@ -63,8 +65,9 @@ def affordable(spec: StudySpec, pace: Pace, least: int) -> int:
     """The number of trials, at least `least`, that a resolved spec is to have, now that they run at this pace.
 
     As long as those it has fit into the budget they stay, and more come as far as MARGIN_MEASURED of it holds them.
-    Else the study's time is to come as near to that as it can: trials that nobody stops are cut by whole waves, and
-    one wave may be much. As in a plan it is never less than what a search needs, and never more than what it can use.
+    Else the study's time is to come as near to that as it can, though not beyond MOST_OVER: trials that nobody stops
+    are cut by whole waves, and one wave may be much. As in a plan it is never less than what a search needs, and never
+    more than what it can use.
     """
     low, high = trial_bounds(spec)
     fewest, high = replace(spec, num_trials=max(low, least)), max(low, least, high)
@@ -74,7 +77,7 @@ def affordable(spec: StudySpec, pace: Pace, least: int) -> int:
     if cost(spec, pace) <= budget * (1 + ROUNDING):
         return max(spec.trials, held.trials)
     next_wave = cost(replace(held, num_trials=held.trials + 1), pace)
-    if next_wave - limit < limit - cost(held, pace):
+    if next_wave <= MOST_OVER * budget and next_wave - limit < limit - cost(held, pace):
         held = _with_more_trials(held, next_wave, high, pace)
     return max(fewest.trials, min(spec.trials, held.trials))
 

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from hpopt.core.budget import OPEN, least_ratio, trial_bounds
 from hpopt.core.cost import Stage, epoch_cost, expected_ratio, stages, trial_epochs
-from hpopt.core.schedule import Correction, Schedule
+from hpopt.core.schedule import Correction, Schedule, rounded
 from hpopt.core.spec import StudySpec
 from hpopt.core.subset import subset_size
 
@@ -87,21 +87,19 @@ class Plan:
             source = "derived" if each.derived else "limited" if each.why else "given"
             yield each.name, f"{each.value:.10g}", source, each.why
         share = "" if self.epoch_cost == 1 else f"each {self.epoch_cost:.3g} of one on the full dataset"
-        yield "epochs of a trial", _count(self.trial_epochs), "expected", share
+        yield "epochs of a trial", rounded(self.trial_epochs), "expected", share
         for bracket in sorted({stage.bracket for stage in self.stages}):
-            reached = (f"{stage.level} ({_count(stage.trials)})" for stage in self.stages if stage.bracket == bracket)
+            reached = (f"{stage.level} ({rounded(stage.trials)})" for stage in self.stages if stage.bracket == bracket)
             yield f"rungs of bracket {bracket}", "", "expected", f"step (trials to get there): {', '.join(reached)}"
         yield (
-            "full trainings", _count(self.expected_ratio), "expected",
+            "full trainings", rounded(self.expected_ratio), "expected",
             f"expected_time_ratio={self.expected_time_ratio:.10g}, num_workers={self.num_workers}",
         )  # fmt: skip
         for change in self.corrections:
-            remark = f"after {change.ended} trials: {change.before} would take {change.expected:.3g} full trainings"
+            remark = (
+                f"after {change.ended} trials: {change.before} would take {rounded(change.expected)} full trainings"
+            )
             yield "-> num_trials", str(change.after), "measured", remark
-
-
-def _count(trials: float) -> str:
-    return f"{trials:.3g}" if trials < 100 else f"{trials:,.0f}"
 
 
 def _why(name: str, spec: StudySpec, schedule: Schedule) -> str:
@@ -111,7 +109,7 @@ def _why(name: str, spec: StudySpec, schedule: Schedule) -> str:
     if name == "num_trials" and spec.trials == spec.search_space.size:
         return "every configuration there is"
     size = spec.full_dataset_size
-    if name == "subset_ratio" and (size == 0 or spec.subset_ratio == least_ratio(size) < 1):
+    if name == "subset_ratio" and (size == 0 or spec.subset_ratio == least_ratio(size)):
         return _why_ratio(spec, schedule)
     return ""
 

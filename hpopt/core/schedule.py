@@ -58,7 +58,7 @@ class Correction:
         """The same in one sentence."""
         return (
             f"num_trials={self.before} becomes {self.after}: as the first {self.ended} trials ran, {self.before} would "
-            f"take {self.expected:.3g} full trainings ({self.pace})"
+            f"take {rounded(self.expected)} full trainings ({self.pace})"
         )
 
 
@@ -120,6 +120,11 @@ class Schedule:
             for each in wire["corrections"]
         )
         return cls(tuple(wire["derived"]), wire["checked"], _pace(wire["pace"]), corrections)
+
+
+def rounded(value: float) -> str:
+    """A number that is not known well, for people."""
+    return f"{value:.3g}" if value < 100 else f"{value:,.0f}"
 
 
 def _pace(wire: Mapping[str, Any]) -> Pace:

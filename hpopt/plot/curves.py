@@ -109,10 +109,10 @@ def _mark(row: TrialRow, points: Sequence[Point], spec: StudySpec) -> Mark | Non
     last = next(((point.step, point.score) for point in reversed(points) if point.score is not None), None)
     if how in (COMPLETED, UNDER_WAY) or last is None:
         return None
-    if how is not STOPPED or row.stopped_by is None:
+    if row.stopped_by is None:
         return Mark(row.id, how, *last)
-    # its last step may have had no valid score
-    return Mark(row.id, how, row.stopped_by.step, last[1], row.stopped_by.threshold, _judged_at(row, spec))
+    step, threshold = row.stopped_by.step, row.stopped_by.threshold  # the last step may have had no valid score
+    return Mark(row.id, how, step, last[1], threshold, _judged_at(row, spec) if how is STOPPED else 0)
 
 
 def _judged_at(row: TrialRow, spec: StudySpec) -> int:

@@ -116,9 +116,10 @@ class MedianStop:
             return None
         median, until = bar
         best, cutoff = in_words(curve.best, median, self.sign), in_words(median, curve.best, self.sign)
+        best = f"best {best}" if math.isfinite(curve.best) else best
         peers = f"the median of others' means over the later half of {until} steps"
         why = f" (1 trial in {self.lenient_every} is given twice the time)" if until < step else ""
-        reason = f"median_stop: best {best} by step {step} is worse than {cutoff}, {peers}{why}"
+        reason = f"median_stop: {best} by step {step} is worse than {cutoff}, {peers}{why}"
         return Stop("median_stop", step, shown(curve.best, self.sign), self.sign * median, reason)
 
     def _bar(self, trial: Trial, step: int) -> tuple[float, int] | None:
