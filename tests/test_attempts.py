@@ -246,10 +246,10 @@ def test_the_rule_stops_a_trial(rule: dict[str, Any]) -> None:
 def test_what_a_later_attempt_scores_where_an_earlier_one_was_counts() -> None:
     """At the next rung a trial is judged by its best score, also if that is of a step it had come to before."""
     sim, other = begun(search_alg="asha", reduction_factor=3, max_iterations=9, num_trials=9)
-    for _ in range(9):
-        sim.report(other, 0.85)
+    for score in (0.6, *[0.85] * 8):
+        sim.report(other, score)
     to = sim.sample()
-    for score in (0.86, 0.1):
+    for score in (0.7, 0.1):
         sim.report(to, score)
     sim.release(to)
     again = sim.sample()
